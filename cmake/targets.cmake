@@ -1,0 +1,23 @@
+# Flags that every target of ours shares.
+add_library(switchyard_flags INTERFACE)
+target_include_directories(switchyard_flags INTERFACE ${PROJECT_SOURCE_DIR}/framework)
+target_compile_options(switchyard_flags INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wconversion
+  -Wno-sign-conversion -fno-math-errno)
+target_link_options(switchyard_flags INTERFACE -Wl,--exclude-libs,ALL)
+
+set(SWITCHYARD_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them")
+if(SWITCHYARD_SANITIZE)
+  target_compile_options(switchyard_flags INTERFACE
+    -fsanitize=${SWITCHYARD_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(switchyard_flags INTERFACE -fsanitize=${SWITCHYARD_SANITIZE})
+endif()
+
+# switchyard_library(NAME [FOLDER folder] [DEPENDS target...]): a static library of one folder of framework/.
+# DEPENDS states the arrows of docs/architecture.md; ci checks the includes against them.
+function(switchyard_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  add_library(switchyard_${name} STATIC ${sources})
+  target_link_libraries(switchyard_${name} PUBLIC switchyard_flags ${ARG_DEPENDS})
+endfunction()
