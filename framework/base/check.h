@@ -29,9 +29,9 @@ std::string join_parts(const Parts&... parts) {
 
 // SWITCHYARD_CHECK(rows == x.rows(), "rows ", rows, " against x ", x.rows());
 // Throws Error(kDefect) with file, line, rank and the parts.
-#define SWITCHYARD_CHECK(condition, ...)                                    \
-  do {                                                                      \
-    if (!(condition)) [[unlikely]]                                          \
-      ::switchyard::internal::fail_check(__FILE__, __LINE__, #condition,    \
+#define SWITCHYARD_CHECK(condition, ...)                                                   \
+  do {                                                                                     \
+    if (!(condition)) [[unlikely]]                                                         \
+      ::switchyard::internal::fail_check(__FILE__, __LINE__, #condition,                   \
                                          ::switchyard::internal::join_parts(__VA_ARGS__)); \
   } while (false)

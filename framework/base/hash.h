@@ -1,4 +1,5 @@
-// XXH3-128 digests of files and buffers: they detect damage, they are no protection against forgery.
+// XXH3-128 digests of files and buffers: they detect damage, they are no protection against
+// forgery.
 #pragma once
 
 #include <array>

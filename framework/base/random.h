@@ -1,5 +1,6 @@
 // Philox4x32-10 (Salmon et al. 2011): random numbers as a pure function of a key, the same on host
-// and device. Nothing here knows a rank or a layout: a token's numbers are keyed by its global index.
+// and device. Nothing here knows a rank or a layout: a token's numbers are keyed by its global
+// index.
 #pragma once
 
 #include <cmath>
@@ -63,8 +64,8 @@ SWITCHYARD_HOST_DEVICE inline PhiloxBits philox(uint32_t c0, uint32_t c1, uint32
 //   choice  which of the K choices, < 256; for attention weights: the head
 SWITCHYARD_HOST_DEVICE inline PhiloxBits random_block(const RandomKey& key, uint32_t token,
                                                       uint32_t choice, uint32_t block) {
-  const uint32_t what = (uint32_t{key.layer} << 16) | ((choice & 0xFFu) << 8) |
-                        static_cast<uint32_t>(key.purpose);
+  const uint32_t what =
+      (uint32_t{key.layer} << 16) | ((choice & 0xFFu) << 8) | static_cast<uint32_t>(key.purpose);
   return philox(block, token, what, key.step, key.seed);
 }
 

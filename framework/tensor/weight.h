@@ -1,0 +1,85 @@
+// A parameter: the master copy that the optimizer updates, the sink that its gradient is added to,
+// and the backend's compute forms of it (packed, transposed, bf16), stamped with the version they
+// came from. A parameter used in two places (tied head, shared position bias) is one Weight with
+// one sink.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace switchyard {
+
+// What a parameter is, for initialisation, parameter groups and reports.
+enum class WeightRole : uint8_t { kDense, kExpert, kRouter, kNorm, kEmbedding, kPositionBias };
+
+// Whether a result replaces what stood there or is added to it.
+enum class Write : uint8_t { kOverwrite, kAccumulate };
+
+// Backend-owned forms of a weight; only the backend that made them looks inside.
+class ComputeForms {
+ public:
+  virtual ~ComputeForms() = default;
+};
+
+// Which experts of the layer a stacked expert weight holds: [first, first + count) of `total`.
+struct ExpertRange {
+  int64_t first = 0, count = 0, total = 0;
+};
+
+class Weight {
+ public:
+  //   name     global and layout-free; a stacked expert weight carries '*' where the expert's
+  //   number goes:
+  //            "encoder.block.1.moe.expert.*.wi"
+  //   shape    on this rank; a stacked expert weight is [count, out, in], a dense one [out, in]
+  //   dtype    float32, or float64 in float64 runs
+  //   experts  for WeightRole::kExpert
+  Weight(std::string name, WeightRole role, DType dtype, const Shape& shape, Memory& memory,
+         ExpertRange experts = {});
+
+  const std::string& name() const { return name_; }
+  WeightRole role() const { return role_; }
+  bool is_expert() const { return role_ == WeightRole::kExpert; }
+  const ExpertRange& experts() const { return experts_; }
+  const Shape& shape() const { return master_.shape(); }
+  DType dtype() const { return master_.dtype(); }
+  Memory& memory() const { return memory_; }
+
+  TensorView master() const { return master_; }  // dtype(), shape()
+  TensorView gradient() const {
+    return gradient_;
+  }  // dtype(), shape(); valid once written this step
+
+  // The global name of the i-th local expert's slice ('*' replaced).
+  std::string name_of_expert(int64_t local_index) const;
+
+  // How the next gradient must be written: the first of a step overwrites, later ones accumulate.
+  // Calling it counts as writing.
+  Write next_gradient_write();
+  bool gradient_written() const { return gradient_written_; }
+  // Forgets the gradient, at the start of a step.
+  void begin_step() { gradient_written_ = false; }
+
+  // The optimizer, or a loader, changed the master: compute forms are stale.
+  void master_changed() { ++version_; }
+  uint64_t version() const { return version_; }
+
+  // For the backend: its forms and the version that they show.
+  mutable std::unique_ptr<ComputeForms> forms;
+  mutable uint64_t forms_version = 0;
+
+ private:
+  std::string name_;
+  WeightRole role_;
+  Memory& memory_;
+  ExpertRange experts_;
+  Tensor master_, gradient_;
+  uint64_t version_ = 1;
+  bool gradient_written_ = false;
+};
+
+}  // namespace switchyard
