@@ -1,0 +1,79 @@
+// `moe:` which layers are mixtures of experts and how tokens come to their experts.
+// The words mean what docs/semantics.md says.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "config/choice.h"
+#include "config/layer_set.h"
+
+namespace switchyard {
+
+class Fields;
+
+struct CapacityConfig {
+  enum class Rounding { kCeil, kFloor };
+  enum class Overflow { kDrop };
+  enum class Priority { kPosition };
+
+  double train_factor = 1.25;
+  double eval_factor = 2.0;
+  int64_t min_tokens = 4;
+  Rounding rounding = Rounding::kCeil;
+  std::optional<int64_t> tokens;  // set: this is the capacity; the four keys above have no say
+  bool padding_takes_capacity = false;
+  Overflow overflow = Overflow::kDrop;
+  Priority priority = Priority::kPosition;
+
+  void describe(Fields& f);
+};
+
+struct LoadBalanceConfig {
+  enum class Scope { kGroup };
+
+  double coef = 0.01;
+  Scope scope = Scope::kGroup;
+
+  void describe(Fields& f);
+};
+
+struct RouterZConfig {
+  double coef = 0.0;
+
+  void describe(Fields& f);
+};
+
+struct MoeLossesConfig {
+  LoadBalanceConfig load_balance;
+  RouterZConfig router_z;
+
+  void describe(Fields& f);
+};
+
+// The mixtures of one stack (encoder or decoder).
+struct MoeStackConfig {
+  LayerSet layers = LayerSet::every(2);
+  Choice router{"switch"};
+  std::optional<CapacityConfig> capacity;  // empty: as moe.capacity
+
+  //   shared  moe.capacity, from which keys left out of `capacity` are taken
+  void describe(Fields& f, const CapacityConfig& shared);
+};
+
+struct MoeConfig {
+  int64_t experts = 8;
+  std::optional<int64_t> group_sequences;  // empty: see resolve_group_sequences in config/resolve.h
+  CapacityConfig capacity;
+  MoeLossesConfig losses;
+  MoeStackConfig encoder;
+  MoeStackConfig decoder;
+
+  const CapacityConfig& capacity_of(const MoeStackConfig& stack) const {
+    return stack.capacity ? *stack.capacity : capacity;
+  }
+
+  void describe(Fields& f);
+};
+
+}  // namespace switchyard

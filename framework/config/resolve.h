@@ -1,0 +1,22 @@
+// What `auto` becomes where other keys decide it.
+#pragma once
+
+#include <cstdint>
+
+#include "config/config.h"
+
+namespace switchyard {
+
+// data.targets_length, or for auto the tokens of the target that span corruption makes of the
+// longest text that fits in data.inputs_length, end-of-text included (T5's random_spans_helper).
+int64_t resolve_targets_length(const DataConfig& data);
+
+// moe.group_sequences, or for auto the smallest number of sequences that divides the global batch
+// and holds at least 1,024 tokens of the stack with the shorter sequences; at most the global
+// batch.
+int64_t resolve_group_sequences(const Config& config);
+
+// parallel.expert, or for auto all ranks of the job.
+int64_t resolve_expert_ranks(const Config& config, int64_t ranks);
+
+}  // namespace switchyard

@@ -1,0 +1,45 @@
+// `train:`, `parallel:` and `run:` the loop, its layout over ranks, and where its results go.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace switchyard {
+
+class Fields;
+
+struct TrainConfig {
+  enum class Precision { kFloat32, kFloat64 };
+  enum class OnNonfinite { kStop, kSkip };
+
+  int64_t steps = 1000;
+  int64_t batch_sequences = 64;  // of the global batch
+  int64_t micro_batches = 1;
+  Precision precision = Precision::kFloat32;
+  std::optional<double> clip_norm = 1.0;        // empty: no clipping
+  std::optional<int64_t> evaluate_every = 100;  // empty: only at the end
+  int64_t evaluation_sequences = 256;
+  std::optional<int64_t> checkpoint_every;  // empty: only at the end
+  int64_t keep_checkpoints = 2;
+  int64_t log_every = 10;
+  OnNonfinite on_nonfinite = OnNonfinite::kStop;
+
+  void describe(Fields& f);
+};
+
+struct ParallelConfig {
+  std::optional<int64_t> expert;  // ranks of an expert group; empty: all of the job
+  std::optional<int64_t>
+      threads;  // per rank; empty: the machine's cores shared out among its ranks
+
+  void describe(Fields& f);
+};
+
+struct RunConfig {
+  std::string dir = "runs";
+
+  void describe(Fields& f);
+};
+
+}  // namespace switchyard
