@@ -9,7 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 packages=(
   g++ cmake ninja-build git pkg-config
   openmpi-bin libopenmpi-dev
-  libdnnl-dev
+  libdnnl-dev ocl-icd-opencl-dev  # the second: oneDNN's CMake file asks for it
   libyaml-cpp-dev
   libprotobuf-dev protobuf-compiler
   libsentencepiece-dev
