@@ -28,7 +28,7 @@ def write_tensors(path, tensors):
     """Writes float tensors as float32 and integer or boolean ones as int32."""
     arrays = {}
     for name, value in tensors.items():
-        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        array = np.asarray(value.detach() if isinstance(value, torch.Tensor) else value)
         dtype = np.float32 if array.dtype.kind == "f" else np.int32
         array = np.ascontiguousarray(array.astype(dtype))
         if dtype == np.float32 and not np.isfinite(array).all():
@@ -91,7 +91,7 @@ def sparse_layers(stack):
 
 @contextlib.contextmanager
 def record_routing(model):
-    """Yields a dict that fills, per forward, with "encoder.1.moe.input", "encoder.1.router.logits"…"""
+    """Yields a dict that fills, per forward, with "encoder.1.moe.input" and the like."""
     seen, handles = {}, []
 
     def listen(prefix, mlp):
@@ -131,12 +131,13 @@ def routing_margin(seen):
 
 @contextlib.contextmanager
 def float64_arithmetic(model):
-    """Runs the model wholly in float64: also norms, softmax and router, which HF pins to float32."""
+    """Runs the model wholly in float64: also norms, softmax, router, which HF pins to float32."""
     norm_forward = hf.SwitchTransformersLayerNorm.forward
     to_float = torch.Tensor.float
 
     def norm_in_float64(self, x):
-        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+        variance = x.pow(2).mean(-1, keepdim=True)
+        return self.weight * (x * torch.rsqrt(variance + self.variance_epsilon))
 
     routers = [m for m in model.modules() if isinstance(m, hf.SwitchTransformersTop1Router)]
     model.double()

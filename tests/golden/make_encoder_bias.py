@@ -48,8 +48,9 @@ def with_attention_scale(model, batch):
 
 
 def with_bias_in_first_layer_only(model, batch):
-    """Later blocks see the padding mask alone, as a model with the bias of each layer apart would."""
-    mask = (1.0 - batch["attention_mask"][:, None, None, :].float()) * torch.finfo(torch.float32).min
+    """Later blocks see the padding mask alone, as if each had to bring a bias of its own."""
+    padding = 1.0 - batch["attention_mask"][:, None, None, :].float()
+    mask = padding * torch.finfo(torch.float32).min
 
     def drop_bias(_, args, kwargs):
         return (args[0], args[1], mask, *args[3:]), kwargs

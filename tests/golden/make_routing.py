@@ -27,8 +27,10 @@ def sparse_mlp(seed, capacity, **sizes):
 # Experts that share each token's best score, in sequence order; the first of each is chosen. The
 # second sequence holds three tokens for each expert: a capacity of 4 drops nothing from it, unless
 # a capacity is counted across the batch, where the first sequence has filled expert 0.
-TIES = [[(0,), (0, 2), (0, 1, 2, 3), (3,), (0, 3), (1, 2), (0,), (1,), (2, 3), (0, 1), (1, 3), (0,)],
-        [(3,), (2, 3), (0, 1), (1,), (2,), (0, 2, 3), (1, 2, 3), (3,), (0,), (2,), (1, 3), (3,)]]
+TIES = [[(0,), (0, 2), (0, 1, 2, 3), (3,), (0, 3), (1, 2),
+         (0,), (1,), (2, 3), (0, 1), (1, 3), (0,)],
+        [(3,), (2, 3), (0, 1), (1,), (2,), (0, 2, 3),
+         (1, 2, 3), (3,), (0,), (2,), (1, 3), (3,)]]
 
 
 def tied_tokens(random):
@@ -124,7 +126,7 @@ def capacity_of(case, experts, length):
 
 
 def balance_gradient(logits, real, group_sequences):
-    """d(mean over groups of the "real" load balance)/d(logits) by torch in float64; f is constant."""
+    """d(mean over groups of the "real" load balance)/d(logits), torch float64; f is constant."""
     x = torch.tensor(logits, requires_grad=True)
     groups = x.reshape(-1, group_sequences * x.shape[1], x.shape[2])
     mask = torch.tensor(real).reshape(groups.shape[:2]).double()

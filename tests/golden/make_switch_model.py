@@ -225,7 +225,7 @@ def write_gradients(model, batch):
 def write_untied(tied_model, batch):
     model = make_model(tied=False)
     own_head = model.lm_head.weight.detach().clone()
-    with torch.no_grad():  # the same backbone: lm_head is drawn before it, so copy instead of redraw
+    with torch.no_grad():  # lm_head's own draw shifted the others': take the tied model's
         for name, parameter in tied_model.named_parameters():
             model.get_parameter(name).copy_(parameter)
         model.encoder.embed_tokens.weight = model.shared.weight
@@ -250,7 +250,7 @@ def write_untied(tied_model, batch):
 
 
 def write_masks(model, batch):
-    """Label shift, causality, pads under a roomy and under a binding capacity, a sequence of pads."""
+    """Label shift, causality, pads under a roomy and a binding capacity, a sequence of pads."""
     labels, shifted = batch["labels"], model._shift_right(batch["labels"])
     assert (labels == -100).any() and (shifted[:, 0] == 0).all() and (shifted >= 0).all()
     base, _, _ = run(model, batch)
@@ -279,7 +279,8 @@ def write_masks(model, batch):
         "roomy.logits": roomy.logits, "roomy_pads.logits": roomy_pads.logits,
         "all_pad.attention_mask": hollow, "all_pad.logits": empty.logits,
         "all_pad.encoder.last_hidden_state": empty.encoder_last_hidden_state}
-    tensors.update({f"all_pad.{n}": v for n, v in empty_seen.items() if n.endswith((".chosen", ".kept"))})
+    tensors.update({f"all_pad.{n}": v for n, v in empty_seen.items()
+                    if n.endswith((".chosen", ".kept"))})
     shapes = write_tensors(f"{FOLDER}/masks.safetensors", tensors)
     write_json(f"{FOLDER}/masks.json", {
         "made_by": "make_switch_model.py", "transformers": TRANSFORMERS, "seed": SEED,
