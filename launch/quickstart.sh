@@ -16,10 +16,14 @@ switchyard=build/release/switchyard
 on_two_ranks() {
   local cores threads placing
   cores=$(env -u OMP_NUM_THREADS nproc)
-  threads=$((cores / 2 < 8 ? cores / 2 : 8))
-  placing=(--use-hwthread-cpus --bind-to hwthread --map-by "slot:PE=$threads")
-  [ "$cores" -ge 2 ] || placing=(--oversubscribe --bind-to none)
-  mpirun -np 2 "${placing[@]}" "$switchyard" "$@"
+  if [ "$cores" -ge 2 ]; then
+    threads=$((cores / 2 < 8 ? cores / 2 : 8))
+    placing=(--use-hwthread-cpus --bind-to hwthread --map-by "slot:PE=$threads")
+  else
+    threads=1
+    placing=(--oversubscribe --bind-to none)
+  fi
+  mpirun -np 2 "${placing[@]}" "$switchyard" "$@" --set "parallel.threads=$threads"
 }
 
 cd "$root"
