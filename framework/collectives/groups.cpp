@@ -1,0 +1,34 @@
+#include "collectives/groups.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace switchyard {
+
+Groups make_groups(Collectives& world, int expert_group_size) {
+  SWITCHYARD_CHECK(expert_group_size >= 1 && world.size() % expert_group_size == 0,
+                   "expert groups of ", expert_group_size, " out of ", world.size(), " ranks");
+  Groups groups;
+  groups.world = &world;
+  groups.expert = world.split(world.rank() / expert_group_size);
+  groups.replica = world.split(world.rank() % expert_group_size);
+  return groups;
+}
+
+Share share_of(int64_t count, int64_t parts, int64_t part) {
+  SWITCHYARD_CHECK(count >= 0 && part >= 0 && part < parts, "part ", part, " of ", parts, " of ",
+                   count);
+  const int64_t smaller = count / parts, larger_parts = count % parts;
+  Share share;
+  share.begin = part * smaller + std::min(part, larger_parts);
+  share.end = share.begin + smaller + (part < larger_parts ? 1 : 0);
+  return share;
+}
+
+ExpertRange experts_of_rank(int64_t experts, int group_size, int group_rank) {
+  const Share share = share_of(experts, group_size, group_rank);
+  return {share.begin, share.size(), experts};
+}
+
+}  // namespace switchyard
