@@ -1,0 +1,38 @@
+// Two linear layers with an activation between them: wo(dropout(activation(wi x))). T5 (Raffel
+// 2020).
+#pragma once
+
+#include "layers/feed_forward.h"
+
+namespace switchyard {
+
+class DenseFfn : public FeedForward {
+ public:
+  struct Options {
+    int64_t d_model = 0, d_ff = 0;
+    Activation activation = Activation::kRelu;
+    double dropout = 0.0;
+    uint16_t layer = 0;       // see layer_id
+    double init_scale = 1.0;  // s: truncated normal with deviation sqrt(s / fan in)
+  };
+  struct Saved : FeedForward::Saved {
+    TensorView pre_activation, hidden;  // [T, F]
+  };
+
+  //   name  "encoder.block.0.ffn": weights name.wi [F, D] and name.wo [D, F]
+  DenseFfn(const std::string& name, const Options& options, DType dtype, Memory& memory,
+           uint64_t seed);
+
+  std::unique_ptr<FeedForward::Saved> make_saved() const override;
+  TensorView forward(LayerContext& ctx, const TokenRows& rows, TensorView x,
+                     FeedForward::Saved& saved) override;
+  void backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
+                const FeedForward::Saved& saved, TensorView dy, TensorView dx) override;
+  void collect_weights(std::vector<Weight*>& weights) override;
+
+ private:
+  Options options_;
+  Weight wi_, wo_;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,52 @@
+#include "layers/lm_head.h"
+
+#include <cmath>
+
+#include "layers/initialise.h"
+
+namespace switchyard {
+
+LmHead::LmHead(Weight& table)
+    : weight_(&table), scale_(1.0 / std::sqrt(static_cast<double>(table.shape()[1]))) {}
+
+LmHead::LmHead(const std::string& name, int64_t vocabulary, int64_t d_model, double init_scale,
+               DType dtype, Memory& memory, uint64_t seed)
+    : own_(std::make_unique<Weight>(name, WeightRole::kDense, dtype, Shape{vocabulary, d_model},
+                                    memory)),
+      weight_(own_.get()),
+      scale_(1.0) {
+  const double deviation = std::sqrt(init_scale / static_cast<double>(d_model));
+  initialise(*own_, Initial::truncated_normal(deviation), seed);
+}
+
+TensorView LmHead::logits(LayerContext& ctx, TensorView h, Saved& saved) {
+  saved.h = h;
+  if (scale_ != 1.0) {
+    saved.h = ctx.saved.allocate(h.dtype(), h.shape());
+    scale(ctx, h, scale_, saved.h);
+  }
+  const TensorView y = ctx.saved.allocate(h.dtype(), {h.shape()[0], weight_->shape()[0]});
+  linear(ctx, saved.h, *weight_, y);
+  return y;
+}
+
+TensorView LmHead::loss(LayerContext& ctx, TensorView h, TensorView targets, double gradient_scale,
+                        Saved& saved) {
+  const TensorView y = logits(ctx, h, saved);
+  const TensorView losses = ctx.saved.allocate(DType::kFloat64, {h.shape()[0]});
+  saved.dlogits = ctx.training ? y : TensorView();
+  cross_entropy(ctx, y, targets, gradient_scale, losses, saved.dlogits);
+  return losses;
+}
+
+void LmHead::backward(LayerContext& ctx, LeafOffsets leaves, const Saved& saved, TensorView dh) {
+  linear_weight_gradient(ctx, saved.h, saved.dlogits, leaves, *weight_);
+  linear_input_gradient(ctx, saved.dlogits, *weight_, dh, Write::kOverwrite);
+  if (scale_ != 1.0) scale(ctx, dh, scale_, dh);
+}
+
+void LmHead::collect_weights(std::vector<Weight*>& weights) {
+  if (own_) weights.push_back(own_.get());
+}
+
+}  // namespace switchyard

@@ -1,0 +1,23 @@
+// How many of a routing group's tokens an expert takes. Who is kept is decided by the operation
+// plan_capacity (ops/routing.h).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+namespace switchyard {
+
+struct CapacityRule {
+  double train_factor = 1.25, eval_factor = 2.0;
+  int64_t min_tokens = 4;
+  bool round_up = true;           // ceil; false: floor, as Mesh-TensorFlow
+  std::optional<int64_t> tokens;  // given: the capacity, whatever the rest says; 0 is allowed
+  bool padding_takes_capacity = false;
+};
+
+// C = max(min_tokens, round(factor * K * group_tokens / E)) (Fedus 2021, eq. 3, per routing group).
+//   group_tokens  sequences of the group times the configured length, padding included
+int64_t capacity_of_group(const CapacityRule& rule, bool training, int64_t choices,
+                          int64_t group_tokens, int64_t experts);
+
+}  // namespace switchyard

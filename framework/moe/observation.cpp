@@ -1,0 +1,32 @@
+#include "moe/observation.h"
+
+namespace switchyard {
+
+template <typename Self, typename Visit>
+void MoeObservation::each(Self& self, Visit visit) {
+  for (auto* list : {&self.chosen, &self.kept, &self.dropped_by_choice}) {
+    for (auto& value : *list) visit(value);
+  }
+  for (auto* value : {&self.tokens, &self.weight, &self.weight_lost, &self.entropy,
+                      &self.top_probability, &self.load_balance, &self.router_z, &self.rows_sent,
+                      &self.rows_received, &self.bytes_sent, &self.bytes_received}) {
+    visit(*value);
+  }
+}
+
+std::vector<double> MoeObservation::pack() const {
+  std::vector<double> packed;
+  each(*this, [&](double value) { packed.push_back(value); });
+  return packed;
+}
+
+void MoeObservation::unpack(const std::vector<double>& packed) {
+  size_t next = 0;
+  each(*this, [&](double& value) { value = packed.at(next++); });
+}
+
+void MoeObservation::clear() {
+  each(*this, [](double& value) { value = 0; });
+}
+
+}  // namespace switchyard

@@ -1,0 +1,38 @@
+// What one MoE layer did on this rank since the counters were cleared. All fields are sums, so that
+// ranks and micro-batches add up; ratios are made when they are reported.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace switchyard {
+
+struct MoeObservation {
+  std::vector<double> chosen;             // [E] choices before drops
+  std::vector<double> kept;               // [E] after
+  std::vector<double> dropped_by_choice;  // [K]
+  double tokens = 0;                      // real ones
+  double weight = 0, weight_lost = 0;     // gate weight of all choices, and of the dropped ones
+  double entropy = 0;                     // sum over tokens, nats
+  double top_probability = 0;             // sum over tokens
+  double load_balance = 0, router_z = 0;  // with coefficients; 1 / groups of the global batch is in
+  double rows_sent = 0, rows_received = 0;    // to and from other ranks, forward, one direction
+  double bytes_sent = 0, bytes_received = 0;  // of those rows
+
+  MoeObservation() = default;
+  MoeObservation(int64_t experts, int64_t choices)
+      : chosen(static_cast<size_t>(experts)),
+        kept(static_cast<size_t>(experts)),
+        dropped_by_choice(static_cast<size_t>(choices)) {}
+
+  // All fields in a row, to be summed over ranks, and back.
+  std::vector<double> pack() const;
+  void unpack(const std::vector<double>& packed);
+  void clear();
+
+ private:
+  template <typename Self, typename Visit>
+  static void each(Self& self, Visit visit);
+};
+
+}  // namespace switchyard
