@@ -1,0 +1,63 @@
+// Text to token ids and back: a SentencePiece model with T5's 100 sentinels numbered on top of its
+// pieces. Pad 0, end of text 1, unknown 2. Trains nothing (tokenizer_trainer.h does).
+//
+//   ids   0 .. pieces - 1                 pieces of the model
+//         pieces .. pieces + 99           sentinels, descending: <extra_id_k> = pieces + 99 - k
+//         up to the next multiple of 128  unused: they only pad the embedding
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/hash.h"
+
+namespace switchyard {
+
+// pieces + sentinels, rounded up to a multiple of 128.
+int padded_vocabulary(int piece_count);
+
+class Tokenizer {
+ public:
+  // Throws InputError when the file is missing, is no SentencePiece model, or numbers pad, end of
+  // text and unknown differently.
+  static Tokenizer load(const std::filesystem::path& path);
+  // From a model file's bytes; `name` stands for the file in errors.
+  static Tokenizer from_bytes(std::string_view bytes, const std::string& name);
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  int piece_count() const;
+  int vocabulary() const { return padded_vocabulary(piece_count()); }
+
+  // The id of <extra_id_k>, k in [0, 100).
+  int32_t sentinel_id(int k) const;
+  bool is_sentinel(int32_t id) const;
+
+  // The ids of the text, without end of text. A literal <extra_id_k> becomes its sentinel.
+  // Threads may call it at once.
+  std::vector<int32_t> encode(std::string_view text) const;
+
+  // The text of ids in [0, vocabulary()). Sentinels show as <extra_id_k>, unused ids as
+  // <unused_id>; pad and end of text show as nothing.
+  std::string decode(std::span<const int32_t> ids) const;
+
+  // How a report shows one id: the piece with U+2581 for its space, or as decode() does.
+  std::string piece(int32_t id) const;
+
+  // Of the model file's bytes.
+  Digest digest() const;
+
+ private:
+  struct Model;
+  explicit Tokenizer(std::unique_ptr<Model> model);
+  std::unique_ptr<Model> model_;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,50 @@
+#include "data/unigram_entropy.h"
+
+#include <cmath>
+
+#include "data/span_corruption.h"
+
+namespace switchyard {
+
+UnigramEntropy unigram_entropy(const TokenSource& source, int piece_count) {
+  UnigramEntropy result;
+  std::vector<std::vector<int64_t>> counts;  // by label, then piece
+  for (const std::string& name : source.label_names()) {
+    result.labels.push_back({.name = name});
+    counts.emplace_back(piece_count, 0);
+  }
+  TokenBatch batch;
+  for (int64_t index = 0; index < source.epoch_size(); ++index) {
+    source.fill({&index, 1}, batch);
+    UnigramEntropy::Label& label = result.labels[batch.labels[0]];
+    for (const int32_t id : batch.targets) {
+      if (id == kPadId) continue;
+      ++label.target_tokens;
+      if (id == kEosId || id >= piece_count) {
+        ++label.free_tokens;
+      } else {
+        ++counts[batch.labels[0]][id];
+      }
+    }
+  }
+  double total_nats = 0.0;
+  for (size_t l = 0; l < counts.size(); ++l) {
+    UnigramEntropy::Label& label = result.labels[l];
+    const double paid = static_cast<double>(label.target_tokens - label.free_tokens);
+    double nats = 0.0;
+    for (const int64_t count : counts[l]) {
+      if (count > 0)
+        nats -= static_cast<double>(count) * std::log(static_cast<double>(count) / paid);
+    }
+    if (label.target_tokens > 0)
+      label.nats_per_token = nats / static_cast<double>(label.target_tokens);
+    result.target_tokens += label.target_tokens;
+    total_nats += nats;
+  }
+  if (result.target_tokens > 0) {
+    result.nats_per_token = total_nats / static_cast<double>(result.target_tokens);
+  }
+  return result;
+}
+
+}  // namespace switchyard
