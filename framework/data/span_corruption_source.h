@@ -17,7 +17,7 @@ inline constexpr uint64_t kEvaluationSeed = 0x5715C4A2D0000001;
 
 struct SpanCorruptionSourceOptions {
   int inputs_length = 128;  // tokens of the encoder with sentinels and EOS, as T5 counts them
-  SpanCorruptionOptions corruption;
+  SpanCorruptionOptions corruption{};
   int min_tokens = 16;  // of a last, short segment; see sampler.h
   uint64_t seed = 0;
 };

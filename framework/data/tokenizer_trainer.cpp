@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
+#include <unordered_map>
+
 #include "base/errors.h"
 #include "data/span_corruption.h"
 
@@ -49,12 +52,18 @@ std::string train_tokenizer(const TokenizerOptions& options,
   check_options(options);
   Lines lines(next);
   if (lines.done()) throw InputError("there is no text to train the tokenizer on");
-  const std::string arguments = fmt::format(
-      "--model_type=unigram --vocab_size={} --character_coverage={} --num_threads={} "
-      "--pad_id={} --eos_id={} --unk_id={} --bos_id=-1 --byte_fallback=true "
-      "--hard_vocab_limit=false --minloglevel=2",
-      options.vocabulary - kSentinels, options.character_coverage, options.threads, kPadId, kEosId,
-      kUnknownId);
+  const std::unordered_map<std::string, std::string> arguments{
+      {"model_type", "unigram"},
+      {"vocab_size", std::to_string(options.vocabulary - kSentinels)},
+      {"character_coverage", fmt::to_string(options.character_coverage)},
+      {"num_threads", std::to_string(options.threads)},
+      {"pad_id", std::to_string(kPadId)},
+      {"eos_id", std::to_string(kEosId)},
+      {"unk_id", std::to_string(kUnknownId)},
+      {"bos_id", "-1"},
+      {"byte_fallback", "true"},
+      {"hard_vocab_limit", "false"},
+      {"minloglevel", "2"}};
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &lines, &model);
   if (!status.ok()) {
