@@ -62,6 +62,11 @@ class RoutingOps {
   virtual void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority,
                              LeafOffsets groups, int64_t experts, int64_t capacity,
                              TensorView kept) = 0;
+  // What the plan cost: dropped[k] = k-th choices that were dropped; weights[0] = summed weight of all
+  // choices, weights[1] = of the dropped ones.
+  //   expert, kept int32 [T, K]; weight [T, K]; dropped int64 [K]; weights float64 [2]
+  virtual void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept,
+                               TensorView weight, TensorView dropped, TensorView weights) = 0;
   // counts[g, e] = kept choices of expert e in group g.  counts int64 [G, E]
   virtual void count_choices(ExecContext& ctx, TensorView kept, LeafOffsets groups,
                              TensorView counts) = 0;
@@ -103,6 +108,8 @@ void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView probs, Te
                        TensorView dlogits);
 void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, LeafOffsets groups,
                    int64_t experts, int64_t capacity, TensorView kept);
+void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept, TensorView weight,
+                     TensorView dropped, TensorView weights);
 void count_choices(ExecContext& ctx, TensorView kept, LeafOffsets groups, TensorView counts);
 void order_choices(ExecContext& ctx, TensorView kept, int64_t experts, TensorView source,
                    TensorView position);

@@ -1,0 +1,58 @@
+// Plain access to a tensor's elements, and the choice between float and double. For the .cpp files
+// of this folder only.
+#pragma once
+
+#include <algorithm>
+
+#include "ops/exec_context.h"
+#include "tensor/weight.h"
+
+namespace switchyard::reference {
+
+// A tensor as rows of its innermost dimension.
+template <typename T>
+class Matrix {
+ public:
+  explicit Matrix(TensorView x)
+      : data_(x.data<T>()),
+        columns_(x.shape()[-1]),
+        rows_(columns_ == 0 ? 0 : x.elements() / columns_) {}
+  Matrix(T* data, int64_t rows, int64_t columns) : data_(data), columns_(columns), rows_(rows) {}
+
+  int64_t rows() const { return rows_; }
+  int64_t columns() const { return columns_; }
+  T* row(int64_t i) const { return data_ + i * columns_; }
+  T& operator()(int64_t i, int64_t j) const { return data_[i * columns_ + j]; }
+
+ private:
+  T* data_;
+  int64_t columns_, rows_;
+};
+
+// Calls body(T{}) with the T that the dtype stands for.
+template <typename Body>
+void with_floating(DType dtype, Body body) {
+  if (dtype == DType::kFloat32) {
+    body(float{});
+  } else {
+    SWITCHYARD_CHECK(dtype == DType::kFloat64, "the reference backend met ", name_of(dtype));
+    body(double{});
+  }
+}
+
+template <typename T>
+void zero(TensorView x) {
+  std::fill_n(x.data<T>(), x.elements(), T{0});
+}
+
+// The sink to add a gradient to: zeroed if this is the first gradient of the step. Sums are formed
+// in row order, whatever the leaves: only the fast reduction exists here.
+template <typename T>
+Matrix<T> gradient_to_add_to(const ExecContext& ctx, Weight& w) {
+  SWITCHYARD_CHECK(ctx.reduction == Reduction::kFast,
+                   "the reference backend has no ordered reduction (weight ", w.name(), ")");
+  if (w.next_gradient_write() == Write::kOverwrite) zero<T>(w.gradient());
+  return Matrix<T>(w.gradient());
+}
+
+}  // namespace switchyard::reference

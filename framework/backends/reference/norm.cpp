@@ -1,0 +1,52 @@
+#include <cmath>
+
+#include "backends/reference/matrix.h"
+#include "backends/reference/reference_kernels.h"
+
+namespace switchyard {
+
+using reference::Matrix;
+
+void ReferenceKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& weight,
+                                double epsilon, TensorView y_view, TensorView inverse_rms) {
+  reference::with_floating(x_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Matrix<T> x(x_view), y(y_view);
+    const T* w = weight.master().template data<T>();
+    for (int64_t t = 0; t < x.rows(); ++t) {
+      T sum = 0;
+      for (int64_t d = 0; d < x.columns(); ++d) sum += x(t, d) * x(t, d);
+      const T mean = sum / static_cast<T>(x.columns());
+      const T inverse = 1 / std::sqrt(mean + static_cast<T>(epsilon));
+      inverse_rms.data<T>()[t] = inverse;
+      for (int64_t d = 0; d < x.columns(); ++d) y(t, d) = x(t, d) * inverse * w[d];
+    }
+  });
+}
+
+// With r = inverse_rms: y_d = x_d r w_d and dr/dx_d = -r^3 x_d / D.
+void ReferenceKernels::rms_norm_backward(ExecContext& ctx, TensorView x_view,
+                                         TensorView inverse_rms, TensorView dy_view, LeafOffsets,
+                                         TensorView dx_view, Write write, Weight& weight) {
+  reference::with_floating(x_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Matrix<T> x(x_view), dy(dy_view), dx(dx_view);
+    const T* w = weight.master().template data<T>();
+    const Matrix<T> dw = reference::gradient_to_add_to<T>(ctx, weight);
+    for (int64_t t = 0; t < x.rows(); ++t) {
+      const T inverse = inverse_rms.data<T>()[t];
+      T dinverse = 0;
+      for (int64_t d = 0; d < x.columns(); ++d) {
+        dinverse += dy(t, d) * w[d] * x(t, d);
+        dw(0, d) += dy(t, d) * x(t, d) * inverse;
+      }
+      const T through_mean = dinverse * inverse * inverse * inverse / static_cast<T>(x.columns());
+      for (int64_t d = 0; d < x.columns(); ++d) {
+        const T value = dy(t, d) * w[d] * inverse - x(t, d) * through_mean;
+        dx(t, d) = write == Write::kOverwrite ? value : dx(t, d) + value;
+      }
+    }
+  });
+}
+
+}  // namespace switchyard

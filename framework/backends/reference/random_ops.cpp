@@ -1,0 +1,48 @@
+#include "backends/reference/matrix.h"
+#include "backends/reference/reference_kernels.h"
+
+namespace switchyard {
+namespace {
+
+using reference::Matrix;
+
+// Calls body(t, d, uniform) for every element, uniform keyed by (row's token, 0, column).
+template <typename Body>
+void for_each_uniform(TensorView x, const RandomRows& random, Body body) {
+  const int64_t* token = random.token.data<int64_t>();
+  for (int64_t t = 0; t < x.shape()[0]; ++t) {
+    for (int64_t d = 0; d < x.shape()[1]; ++d) {
+      body(
+          t, d,
+          random_uniform(random.key, static_cast<uint32_t>(token[t]), 0, static_cast<uint32_t>(d)));
+    }
+  }
+}
+
+}  // namespace
+
+void ReferenceKernels::dropout(ExecContext&, TensorView x_view, double rate,
+                               const RandomRows& random, TensorView y_view) {
+  reference::with_floating(x_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Matrix<T> x(x_view), y(y_view);
+    const T factor = static_cast<T>(1.0 / (1.0 - rate));
+    for_each_uniform(x_view, random, [&](int64_t t, int64_t d, float uniform) {
+      y(t, d) = uniform < static_cast<float>(rate) ? T{0} : x(t, d) * factor;
+    });
+  });
+}
+
+void ReferenceKernels::jitter(ExecContext&, TensorView x_view, double epsilon,
+                              const RandomRows& random, TensorView y_view) {
+  reference::with_floating(x_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Matrix<T> x(x_view), y(y_view);
+    for_each_uniform(x_view, random, [&](int64_t t, int64_t d, float uniform) {
+      const T centred = 2 * static_cast<T>(uniform) - 1;  // exact in float32 too
+      y(t, d) = x(t, d) * (1 + static_cast<T>(epsilon) * centred);
+    });
+  });
+}
+
+}  // namespace switchyard

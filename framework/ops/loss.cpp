@@ -1,0 +1,18 @@
+#include "ops/loss.h"
+
+#include "ops/argument_checks.h"
+
+namespace switchyard {
+
+void cross_entropy(ExecContext& ctx, TensorView logits, TensorView targets, double gradient_scale,
+                   TensorView losses, TensorView dlogits) {
+  const internal::ArgumentChecks check(ctx, "cross_entropy");
+  check.activation("logits", logits, 2);
+  check.same("targets", targets, DType::kInt32, {logits.shape()[0]});
+  check.same("losses", losses, DType::kFloat64, {logits.shape()[0]});
+  if (!dlogits.absent()) check.same("dlogits", dlogits, logits.dtype(), logits.shape());
+  if (losses.elements() == 0) return;
+  ctx.kernels.cross_entropy(ctx, logits, targets, gradient_scale, losses, dlogits);
+}
+
+}  // namespace switchyard

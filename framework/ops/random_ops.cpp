@@ -1,0 +1,32 @@
+#include "ops/random_ops.h"
+
+#include "ops/argument_checks.h"
+
+namespace switchyard {
+namespace {
+
+void check_rows(const internal::ArgumentChecks& check, TensorView x, const RandomRows& random,
+                TensorView y) {
+  check.activation("x", x, 2);
+  check.same("y", y, x.dtype(), x.shape());
+  check.same("random rows' token", random.token, DType::kInt64, {x.shape()[0]});
+}
+
+}  // namespace
+
+void dropout(ExecContext& ctx, TensorView x, double rate, const RandomRows& random, TensorView y) {
+  check_rows(internal::ArgumentChecks(ctx, "dropout"), x, random, y);
+  SWITCHYARD_CHECK(rate >= 0 && rate < 1, "dropout: rate ", rate);
+  if (y.elements() == 0) return;
+  ctx.kernels.dropout(ctx, x, rate, random, y);
+}
+
+void jitter(ExecContext& ctx, TensorView x, double epsilon, const RandomRows& random,
+            TensorView y) {
+  check_rows(internal::ArgumentChecks(ctx, "jitter"), x, random, y);
+  SWITCHYARD_CHECK(epsilon >= 0 && epsilon < 1, "jitter: epsilon ", epsilon);
+  if (y.elements() == 0) return;
+  ctx.kernels.jitter(ctx, x, epsilon, random, y);
+}
+
+}  // namespace switchyard
