@@ -106,6 +106,7 @@ class Fields {
 
   // For visit_choice: what comes until the matching pop_path has `field.path` in front.
   void push_path(const std::string& key);
+  void push_index(size_t index);
   void pop_path();
   const std::string& path() const { return path_; }
 
@@ -151,7 +152,7 @@ void Fields::list(const char* key, std::vector<Section>& value, const char* mean
   push_path(key);
   std::vector<Section> elements = fresh ? std::vector<Section>(*fresh) : value;
   for (size_t i = 0; i < elements.size(); ++i) {
-    push_path("[" + std::to_string(i) + "]");
+    push_index(i);
     enter_element(i);
     elements[i].describe(*this);
     leave();

@@ -4,11 +4,15 @@
 #include <cstdint>
 
 #include "config/config.h"
+#include "config/span_lengths.h"
 
 namespace switchyard {
 
-// data.targets_length, or for auto the tokens of the target that span corruption makes of the
-// longest text that fits in data.inputs_length, end-of-text included (T5's random_spans_helper).
+// data.corruption as the data pipeline takes it.
+SpanCorruptionOptions span_corruption_options(const DataConfig& data);
+
+// data.targets_length, or for auto the most tokens, end-of-text included, of a target that span
+// corruption makes of a text that fits in data.inputs_length.
 int64_t resolve_targets_length(const DataConfig& data);
 
 // moe.group_sequences, or for auto the smallest number of sequences that divides the global batch

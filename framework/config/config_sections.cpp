@@ -1,0 +1,185 @@
+// Each key's default stands in the header; its unit, range and meaning stand here, nowhere else.
+#include "config/config.h"
+#include "config/fields.h"
+
+namespace switchyard {
+
+void Config::describe(Fields& f) {
+  f.text("name", name, "Name of the run: its folder under run.dir. Default: the file's name.");
+  f.integer("seed", seed, {0, (int64_t{1} << 53) - 1}, "",
+            "Everything random follows from it: weights, sample order, noise.");
+  f.text("device", device, "What computes: auto (the fastest that was built), cpu or reference.");
+  f.section("model", model, "The shape of the transformer.");
+  f.section("moe", moe, "Mixtures of experts: where they stand, how tokens come to them.");
+  f.section("data", data, "The text, how it is cut into examples, and the tokenizer.");
+  f.section("train", train, "The training loop.");
+  f.choice("optimizer", "optimizer", optimizer, "How gradients become updates.");
+  f.choice("schedule", "schedule", schedule, "The learning rate over the steps.");
+  f.section("parallel", parallel, "How the work is laid out over ranks and threads.");
+  f.section("run", run, "Where results go.");
+}
+
+void ModelConfig::describe(Fields& f) {
+  f.name_in("model", "type", type, "The family of the model.");
+  f.integer_or(
+      "auto", "vocabulary", vocabulary, {1, 1 << 24}, "tokens",
+      "Rows of the embedding table; auto takes the vocabulary of the dataset's tokenizer.");
+  f.integer("d_model", d_model, {1, 1 << 16}, "features", "Width of the residual stream.");
+  f.integer("d_kv", d_kv, {1, 1 << 12}, "features", "Width of one attention head.");
+  f.integer("d_ff", d_ff, {1, 1 << 20}, "features",
+            "Inner width of a feed-forward network, dense or expert.");
+  f.integer("heads", heads, {1, 1 << 10}, "heads", "Attention heads per layer.");
+  f.integer("encoder_layers", encoder_layers, {1, 1024}, "layers", "Layers of the encoder.");
+  f.integer("decoder_layers", decoder_layers, {1, 1024}, "layers", "Layers of the decoder.");
+  f.one_of("activation", activation,
+           {{Activation::kRelu, "relu"},
+            {Activation::kGelu, "gelu"},
+            {Activation::kSilu, "silu"},
+            {Activation::kRelu2, "relu2"}},
+           "Between the two products of a feed-forward network; relu2 is relu squared.");
+  f.real("dropout", dropout, {0.0, 0.95}, "probability",
+         "Share of elements set to 0 in training, at the places of T5.");
+  f.section("relative_attention", relative_attention, "T5's position bias.");
+  f.real("norm_epsilon", norm_epsilon, {1e-12, 1e-1}, "",
+         "Added to the mean square inside RMSNorm's square root.");
+  f.boolean("tie_embeddings", tie_embeddings,
+            "Whether the output layer is the embedding table (then scaled by d_model^-0.5).");
+  f.real("init_scale", init_scale, {1e-6, 100.0}, "ratio",
+         "Scale s of the initial variance s / fan_in of feed-forward, expert and router weights.");
+}
+
+void RelativeAttentionConfig::describe(Fields& f) {
+  f.integer("buckets", buckets, {4, 4096}, "buckets", "Distances that are told apart; even.");
+  f.integer("max_distance", max_distance, {3, 1 << 20}, "tokens",
+            "From this distance on all share the last bucket.");
+}
+
+void MoeConfig::describe(Fields& f) {
+  f.integer("experts", experts, {1, 65'536}, "experts", "Experts in each mixture layer.");
+  f.integer_or(
+      "auto", "group_sequences", group_sequences, {1, 1 << 24}, "sequences",
+      "Sequences of a routing group, inside which capacity is shared; auto is the smallest "
+      "divisor of the batch with 1,024 tokens of the shorter stack.");
+  f.section("capacity", capacity, "How many tokens of a routing group an expert takes.");
+  f.section("losses", losses, "Auxiliary losses, summed over the mixture layers.");
+  f.section_with("encoder", "The mixtures of the encoder.", [&] { encoder.describe(f, capacity); });
+  f.section_with("decoder", "The mixtures of the decoder.", [&] { decoder.describe(f, capacity); });
+  f.inert_if(encoder.layers.is_none() && decoder.layers.is_none(),
+             {"experts", "capacity", "losses"}, "encoder and decoder have 'layers: none'");
+}
+
+void MoeStackConfig::describe(Fields& f, const CapacityConfig& shared) {
+  f.layers("layers", layers,
+           "Layers whose feed-forward network is a mixture: none, all, {every: n} (layers i with "
+           "i % n = 1; n = 1: all) or a list counted from 0.");
+  f.choice("router", "router", router, "Which experts see which token.");
+  f.optional_section("capacity", capacity, shared, "Where it differs from moe.capacity.");
+  f.inert_if(layers.is_none(), {"router", "capacity"}, "'layers' is none");
+}
+
+void CapacityConfig::describe(Fields& f) {
+  f.real("train_factor", train_factor, {0.1, 64.0}, "ratio",
+         "Room per expert over the mean number of tokens per expert, in training.");
+  f.real("eval_factor", eval_factor, {0.1, 64.0}, "ratio", "The same in evaluation.");
+  f.integer("min_tokens", min_tokens, {0, 1 << 20}, "tokens", "Room per expert at least.");
+  f.one_of("rounding", rounding, {{Rounding::kCeil, "ceil"}, {Rounding::kFloor, "floor"}},
+           "Of factor * tokens / experts; floor is Mesh-TensorFlow's.");
+  f.integer_or("none", "tokens", tokens, {0, 1 << 30}, "tokens",
+               "Room per expert outright, in training and evaluation; 0 drops every token.");
+  f.boolean("padding_takes_capacity", padding_takes_capacity,
+            "Whether padding takes room like a token, as in Hugging Face.");
+  f.one_of("overflow", overflow, {{Overflow::kDrop, "drop"}},
+           "What happens to a token without room; drop: the layer adds nothing to it.");
+  f.one_of("priority", priority, {{Priority::kPosition, "position"}},
+           "Who gets the room; position: tokens that come first in the routing group.");
+  f.inert_if(tokens.has_value(), {"train_factor", "eval_factor", "min_tokens", "rounding"},
+             "'tokens' sets the room outright");
+}
+
+void MoeLossesConfig::describe(Fields& f) {
+  f.section("load_balance", load_balance, "Keeps the load of the experts even (Fedus 2021).");
+  f.section("router_z", router_z, "Keeps the router's logits small (Zoph 2022).");
+}
+
+void LoadBalanceConfig::describe(Fields& f) {
+  f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; the balanced value of the loss.");
+  f.one_of("scope", scope, {{Scope::kGroup, "group"}},
+           "Over what the load is averaged; group: a routing group.");
+}
+
+void RouterZConfig::describe(Fields& f) {
+  f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; 0 is off, ST-MoE uses 0.001.");
+}
+
+void DataConfig::describe(Fields& f) {
+  f.text("dir", dir, "Folder of the built dataset: tokenizer, token files, their index.");
+  f.integer("inputs_length", inputs_length, {3, 1 << 16}, "tokens",
+            "Longest input of the encoder, end-of-text included.");
+  f.integer_or("auto", "targets_length", targets_length, {2, 1 << 16}, "tokens",
+               "Longest target of the decoder; auto is what span corruption makes of the longest "
+               "text that fits in inputs_length.");
+  f.section("corruption", corruption, "Span corruption: what the model has to fill in.");
+  f.section("tokenizer", tokenizer, "The SentencePiece unigram model that `data build` trains.");
+  f.real("validation_share", validation_share, {0.0, 0.5}, "share",
+         "Of the documents, held out for validation.");
+  f.list("sources", sources, "What `data build` reads.");
+}
+
+void CorruptionConfig::describe(Fields& f) {
+  f.real("rate", rate, {0.01, 0.9}, "share", "Of the tokens, replaced by sentinels.");
+  f.real("mean_span", mean_span, {1.0, 1000.0}, "tokens", "Mean length of a replaced span.");
+}
+
+void TokenizerConfig::describe(Fields& f) {
+  f.integer("vocabulary", vocabulary, {256, 1 << 20}, "tokens",
+            "With the 100 sentinels and padding; a multiple of 128.");
+  f.integer("training_lines", training_lines, {1, 10'000'000}, "lines",
+            "Lines of text that it is trained on at most.");
+  f.real("character_coverage", character_coverage, {0.9, 1.0}, "share",
+         "Of the characters, kept as pieces; the rest become bytes or <unk>.");
+}
+
+void SourceConfig::describe(Fields& f) {
+  f.text("label", label, "Names the kind of text, such as its language; losses are shown by it.");
+  f.text("path", path, "A file, or a folder that is read with all below it.");
+  f.one_of("format", format,
+           {{Format::kText, "text"}, {Format::kGzip, "gzip"}, {Format::kMan, "man"}},
+           "text: plain UTF-8; gzip: the same, compressed; man: manual pages, roff, compressed or "
+           "not.");
+}
+
+void TrainConfig::describe(Fields& f) {
+  f.integer("steps", steps, {1, 1 << 30}, "steps", "Updates of the weights.");
+  f.integer("batch_sequences", batch_sequences, {1, 1 << 24}, "sequences",
+            "Of one update, over all ranks and micro-batches: the global batch.");
+  f.integer("micro_batches", micro_batches, {1, 1 << 16}, "micro-batches",
+            "Parts of the global batch that are computed one after the other to save memory.");
+  f.one_of("precision", precision,
+           {{Precision::kFloat32, "float32"}, {Precision::kFloat64, "float64"}},
+           "Of weights and activations; float64 is for the reference device.");
+  f.real_or("none", "clip_norm", clip_norm, {1e-12, 1e12}, "",
+            "Largest norm of the whole gradient; larger ones are scaled down to it.");
+  f.integer_or("none", "evaluate_every", evaluate_every, {1, 1 << 30}, "steps",
+               "Between evaluations on the validation set; none: only at the end.");
+  f.integer("evaluation_sequences", evaluation_sequences, {1, 1 << 24}, "sequences",
+            "Of the validation set, the same ones at each evaluation.");
+  f.integer_or("none", "checkpoint_every", checkpoint_every, {1, 1 << 30}, "steps",
+               "Between checkpoints; none: only at the end.");
+  f.integer("keep_checkpoints", keep_checkpoints, {1, 10'000}, "checkpoints",
+            "The newest ones kept; older ones are removed.");
+  f.integer("log_every", log_every, {1, 1 << 30}, "steps", "Between lines on the console.");
+  f.one_of("on_nonfinite", on_nonfinite,
+           {{OnNonfinite::kStop, "stop"}, {OnNonfinite::kSkip, "skip"}},
+           "When loss or gradient isn't finite: stop the run, or skip the update.");
+}
+
+void ParallelConfig::describe(Fields& f) {
+  f.integer_or("auto", "expert", expert, {1, 65'536}, "ranks",
+               "Ranks that share the experts out among them; auto is all ranks of the job.");
+  f.integer_or("auto", "threads", threads, {1, 4096}, "threads",
+               "Of each rank; auto shares the machine's cores out among its ranks.");
+}
+
+void RunConfig::describe(Fields& f) { f.text("dir", dir, "Folder that holds the runs' folders."); }
+
+}  // namespace switchyard

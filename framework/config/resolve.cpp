@@ -1,0 +1,34 @@
+#include "config/resolve.h"
+
+#include <algorithm>
+
+#include "config/span_lengths.h"
+
+namespace switchyard {
+
+SpanCorruptionOptions span_corruption_options(const DataConfig& data) {
+  return {data.corruption.rate, data.corruption.mean_span};
+}
+
+int64_t resolve_targets_length(const DataConfig& data) {
+  if (data.targets_length) return *data.targets_length;
+  const SpanCorruptionOptions options = span_corruption_options(data);
+  const int tokens = span_lengths(static_cast<int>(data.inputs_length), options).tokens;
+  return widest_corrupted_lengths(tokens, options).targets;
+}
+
+int64_t resolve_group_sequences(const Config& config) {
+  if (config.moe.group_sequences) return *config.moe.group_sequences;
+  constexpr int64_t kEnoughTokens = 1024;
+  const int64_t length = std::min(config.data.inputs_length, resolve_targets_length(config.data));
+  const int64_t batch = config.train.batch_sequences;
+  for (int64_t group = (kEnoughTokens + length - 1) / length; group < batch; ++group)
+    if (batch % group == 0) return group;
+  return batch;
+}
+
+int64_t resolve_expert_ranks(const Config& config, int64_t ranks) {
+  return config.parallel.expert.value_or(ranks);
+}
+
+}  // namespace switchyard

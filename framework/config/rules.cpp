@@ -1,0 +1,184 @@
+#include "config/rules.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/errors.h"
+#include "config/resolve.h"
+
+namespace switchyard {
+namespace {
+
+void check_run(const Config& config) {
+  const bool plain = !config.name.empty() && config.name != "." && config.name != ".." &&
+                     config.name.find('/') == std::string::npos;
+  if (!plain)
+    throw ConfigError("name = '" + config.name + "' can't name a folder",
+                      config.origins.of({"name"}), "leave '/' out; run.dir says where runs go");
+  if (config.train.precision == TrainConfig::Precision::kFloat64 && config.device != "reference")
+    throw ConfigError("train.precision = float64 needs the reference device, not " + config.device,
+                      config.origins.of({"train.precision", "device"}),
+                      "set device: reference, or precision: float32");
+}
+
+void check_model(const Config& config) {
+  const RelativeAttentionConfig& bias = config.model.relative_attention;
+  const std::string place = config.origins.of(
+      {"model.relative_attention.buckets", "model.relative_attention.max_distance"});
+  if (bias.buckets % 2 != 0)
+    throw ConfigError(
+        fmt::format("model.relative_attention.buckets = {} is odd", bias.buckets), place,
+        "the encoder uses one half for keys before, one for keys after: give an even number");
+  // The decoder counts the first half one by one, the rest by logarithm up to max_distance.
+  if (bias.max_distance <= bias.buckets / 2)
+    throw ConfigError(fmt::format("model.relative_attention.max_distance = {} is not beyond the {} "
+                                  "distances that have a bucket each",
+                                  bias.max_distance, bias.buckets / 2),
+                      place, fmt::format("set it to {} or more", bias.buckets / 2 + 1));
+}
+
+void check_vocabulary(const Config& config) {
+  const int64_t tokens = config.data.tokenizer.vocabulary;
+  if (tokens % 128 != 0)
+    throw ConfigError(
+        fmt::format("data.tokenizer.vocabulary = {} is not a multiple of 128", tokens),
+        config.origins.of({"data.tokenizer.vocabulary"}),
+        fmt::format("use {} or {}", std::max<int64_t>(256, tokens / 128 * 128),
+                    (tokens / 128 + 1) * 128));
+  if (config.model.vocabulary && *config.model.vocabulary < tokens)
+    throw ConfigError(fmt::format("model.vocabulary = {} has no room for the tokenizer's {} tokens",
+                                  *config.model.vocabulary, tokens),
+                      config.origins.of({"model.vocabulary", "data.tokenizer.vocabulary"}),
+                      "set it to auto, or lower data.tokenizer.vocabulary");
+}
+
+void check_corruption(const Config& config) {
+  const DataConfig& data = config.data;
+  const SpanCorruptionOptions options = span_corruption_options(data);
+  const int tokens = span_lengths(static_cast<int>(data.inputs_length), options).tokens;
+  const int spans = noise_counts(tokens, options).spans;
+  if (spans > kSentinels)
+    throw ConfigError(fmt::format("data.inputs_length = {} needs {} sentinels, there are {}",
+                                  data.inputs_length, spans, kSentinels),
+                      config.origins.of({"data.inputs_length", "data.corruption.rate",
+                                         "data.corruption.mean_span"}),
+                      "shorten it, or set a longer data.corruption.mean_span");
+  DataConfig automatic = data;
+  automatic.targets_length.reset();
+  const int64_t needed = resolve_targets_length(automatic);
+  if (data.targets_length && *data.targets_length < needed)
+    throw ConfigError(fmt::format("data.targets_length = {} would cut targets of up to {} tokens",
+                                  *data.targets_length, needed),
+                      config.origins.of({"data.targets_length"}), "set it to auto");
+}
+
+void check_sources(const Config& config) {
+  for (size_t i = 0; i < config.data.sources.size(); ++i) {
+    const std::string element = fmt::format("data.sources[{}]", i);
+    const auto require = [&](const std::string& value, const char* key) {
+      if (value.empty())
+        throw ConfigError(element + " has no " + key,
+                          config.origins.of({element + "." + key, element}),
+                          "each source needs a label and a path");
+    };
+    require(config.data.sources[i].label, "label");
+    require(config.data.sources[i].path, "path");
+  }
+}
+
+void check_evaluation(const Config& config) {
+  if (config.data.validation_share == 0 && config.train.evaluate_every)
+    throw ConfigError(
+        "train.evaluate_every is set, but data.validation_share = 0 leaves nothing to evaluate on",
+        config.origins.of({"train.evaluate_every", "data.validation_share"}),
+        "set evaluate_every: none, or hold out a share such as 0.02");
+}
+
+std::string divisors_text(int64_t number) {
+  std::vector<int64_t> divisors;
+  for (int64_t d = 1; d <= number && divisors.size() < 24; ++d)
+    if (number % d == 0) divisors.push_back(d);
+  if (divisors.size() == 1) return fmt::format("{}", divisors[0]);
+  const int64_t last = divisors.back();
+  divisors.pop_back();
+  return fmt::format("{} or {}", fmt::join(divisors, ", "), last);
+}
+
+void check_batch(const Config& config) {
+  const int64_t batch = config.train.batch_sequences;
+  const int64_t parts = config.train.micro_batches;
+  const bool automatic = !config.moe.group_sequences;
+  const int64_t group = resolve_group_sequences(config);
+  if (batch % group != 0)
+    throw ConfigError(
+        fmt::format("train.batch_sequences = {} is not a multiple of moe.group_sequences = {}",
+                    batch, group),
+        config.origins.of({"train.batch_sequences", "moe.group_sequences"}),
+        batch < group ? fmt::format("use at least {} sequences, or smaller groups", group)
+                      : fmt::format("use {} or {} sequences, or groups that divide {}",
+                                    batch / group * group, (batch / group + 1) * group, batch));
+  const int64_t groups = batch / group;
+  if (groups % parts != 0)
+    throw ConfigError(
+        fmt::format("{} micro-batches can't share out {} routing group{} of {} sequences{}", parts,
+                    groups, groups == 1 ? "" : "s", group, automatic ? " (auto)" : ""),
+        config.origins.of({"train.micro_batches", "train.batch_sequences", "moe.group_sequences"}),
+        fmt::format("use {} micro-batches, or set {}moe.group_sequences", divisors_text(groups),
+                    automatic ? "" : "another "));
+}
+
+void check_stack(const Config& config, const MoeStackConfig& stack, const std::string& name,
+                 int64_t layers) {
+  const std::string path = "moe." + name + ".layers";
+  const std::string place = config.origins.of({path, "model." + name + "_layers"});
+  for (const int64_t layer : stack.layers.listed())
+    if (layer >= layers)
+      throw ConfigError(fmt::format("{} names layer {}, but the {} has {} layer{}", path, layer,
+                                    name, layers, layers == 1 ? "" : "s"),
+                        place,
+                        fmt::format("layers are counted from 0: the last one is {}", layers - 1));
+  if (!stack.layers.is_none() && stack.layers.of(layers).empty())
+    throw ConfigError(fmt::format("{} = {} picks none of the {}'s {} layer{}", path,
+                                  stack.layers.text(), name, layers, layers == 1 ? "" : "s"),
+                      place, "write 'layers: none' for a dense stack, or 'layers: all'");
+}
+
+void check_choice(const Config& config, const ChoiceTables& tables, const std::string& kind,
+                  const Choice& choice, const std::string& path) {
+  const ChoiceRow* row = tables.find(kind, choice.type);
+  SWITCHYARD_CHECK(row != nullptr && choice.options != nullptr, path, " ", choice.type);
+  if (row->check) row->check(*choice.options, config, path);
+}
+
+}  // namespace
+
+void check_rules(const Config& config, const ChoiceTables& tables) {
+  check_run(config);
+  check_model(config);
+  check_stack(config, config.moe.encoder, "encoder", config.model.encoder_layers);
+  check_stack(config, config.moe.decoder, "decoder", config.model.decoder_layers);
+  check_vocabulary(config);
+  check_corruption(config);
+  check_sources(config);
+  check_evaluation(config);
+  check_batch(config);
+  check_choice(config, tables, "router", config.moe.encoder.router, "moe.encoder.router");
+  check_choice(config, tables, "router", config.moe.decoder.router, "moe.decoder.router");
+  check_choice(config, tables, "optimizer", config.optimizer, "optimizer");
+  check_choice(config, tables, "schedule", config.schedule, "schedule");
+}
+
+void check_layout(const Config& config, int64_t ranks) {
+  const int64_t group = resolve_expert_ranks(config, ranks);
+  if (ranks % group == 0) return;
+  const int64_t fewer = std::max(group, ranks / group * group);
+  throw ConfigError(
+      fmt::format("parallel.expert = {} does not divide the {} rank{} of this job", group, ranks,
+                  ranks == 1 ? "" : "s"),
+      config.origins.of({"parallel.expert"}),
+      fmt::format("use {}, or start {} or {} ranks", divisors_text(ranks), fewer, fewer + group));
+}
+
+}  // namespace switchyard

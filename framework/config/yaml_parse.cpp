@@ -1,0 +1,212 @@
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <sstream>
+#include <utility>
+
+#include "base/check.h"
+#include "base/errors.h"
+#include "config/suggest.h"
+#include "config/yaml_node.h"
+
+namespace switchyard {
+namespace {
+
+// Builds the tree from yaml-cpp's events. Its own tree is unusable here: it accepts duplicate keys
+// and self-references and forgets places.
+class TreeBuilder : public YAML::EventHandler {
+ public:
+  TreeBuilder(const std::string& file, const std::string& whole) : file_(file), whole_(whole) {}
+
+  std::string place(const YAML::Mark& mark) const {
+    if (!whole_.empty()) return whole_;
+    if (mark.is_null()) return file_;
+    return file_ + ":" + std::to_string(mark.line + 1) + ":" + std::to_string(mark.column + 1);
+  }
+
+  YamlNode take_root() { return std::move(root_); }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    // Also where a stray ',' or ']' stands: there yaml-cpp would begin documents for ever.
+    if (++documents_ > 1)
+      throw ConfigError("something follows the end of the document", place(mark),
+                        "remove it: a second document ('---'), or a stray bracket or comma");
+  }
+  void OnDocumentEnd() override {}
+
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    refuse_anchor(mark, anchor);
+    add(YamlNode::Kind::kNull, mark, "");
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    throw ConfigError("'*' refers to another place of the file, which a config can't", place(mark),
+                      "write the value out, or put it in quotes if the star belongs to it");
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
+    refuse_anchor(mark, anchor);
+    refuse_tag(mark, tag, /*quoted_allowed=*/true);
+    YamlNode* node = add(YamlNode::Kind::kScalar, mark, value);
+    if (node != nullptr) node->quoted = tag == "!";
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    open(YamlNode::Kind::kSequence, mark, tag, anchor);
+  }
+  void OnSequenceEnd() override { path_.pop_back(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    open(YamlNode::Kind::kMap, mark, tag, anchor);
+  }
+  void OnMapEnd() override { path_.pop_back(); }
+
+ private:
+  struct Level {
+    YamlNode* node = nullptr;  // stays put: only the innermost one grows
+    bool has_key = false;
+    std::string key, key_where;
+  };
+
+  void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) const {
+    if (anchor == YAML::NullAnchor) return;
+    throw ConfigError("'&' names a value for later use, which a config can't", place(mark),
+                      "write the value out where it is needed");
+  }
+  void refuse_tag(const YAML::Mark& mark, const std::string& tag, bool quoted_allowed) const {
+    if (tag.empty() || tag == "?" || (quoted_allowed && tag == "!")) return;
+    throw ConfigError("a config has no tags, but here is one: " + printable(tag), place(mark),
+                      "remove it: each key has one type");
+  }
+
+  // Takes a scalar as the next key of the map, with what may not be a key refused.
+  void take_key(Level& level, const YAML::Mark& mark, YamlNode::Kind kind,
+                const std::string& text) {
+    if (kind != YamlNode::Kind::kScalar)
+      throw ConfigError("a key must be a word", place(mark), "write 'key: value'");
+    if (text == "<<")
+      throw ConfigError("'<<' merges sections, which a config can't", place(mark),
+                        "write the keys out");
+    if (const YamlNode* first = level.node->find(text))
+      throw ConfigError("duplicate key '" + printable(text) + "'", place(mark),
+                        "it is already given at " + first->key_where + ": remove one of the two");
+    level.has_key = true;
+    level.key = text;
+    level.key_where = place(mark);
+  }
+
+  // Puts a node at the current place. Returns null when it was a key.
+  YamlNode* add(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& text) {
+    YamlNode* node = &root_;
+    if (!path_.empty()) {
+      Level& level = path_.back();
+      const bool in_map = level.node->kind == YamlNode::Kind::kMap;
+      if (in_map && !level.has_key) {
+        take_key(level, mark, kind, text);
+        return nullptr;
+      }
+      node = &level.node->items.emplace_back();
+      if (in_map) {
+        node->key = std::move(level.key);
+        node->key_where = std::move(level.key_where);
+        level.has_key = false;
+      }
+    }
+    node->kind = kind;
+    // yaml-cpp puts an absent value where the next token stands.
+    node->where =
+        kind == YamlNode::Kind::kNull && !node->key.empty() ? node->key_where : place(mark);
+    node->text = text;
+    return node;
+  }
+
+  void open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag,
+            YAML::anchor_t anchor) {
+    refuse_anchor(mark, anchor);
+    refuse_tag(mark, tag, /*quoted_allowed=*/false);
+    if (static_cast<int>(path_.size()) >= kMaxYamlDepth)
+      throw ConfigError("nested deeper than " + std::to_string(kMaxYamlDepth) + " levels",
+                        place(mark), "no config needs this: a bracket may be missing");
+    path_.emplace_back().node = add(kind, mark, "");
+  }
+
+  const std::string& file_;
+  const std::string& whole_;
+  int documents_ = 0;
+  YamlNode root_;
+  std::vector<Level> path_;
+};
+
+}  // namespace
+
+const YamlNode* YamlNode::find(std::string_view wanted) const {
+  if (kind != Kind::kMap) return nullptr;
+  for (const YamlNode& item : items)
+    if (item.key == wanted) return &item;
+  return nullptr;
+}
+
+YamlNode* YamlNode::find(std::string_view wanted) {
+  return const_cast<YamlNode*>(std::as_const(*this).find(wanted));
+}
+
+YamlNode parse_yaml(const std::string& text, const std::string& file, const std::string& whole) {
+  const std::string start = whole.empty() ? file + ":1:1" : whole;
+  if (text.size() > kMaxYamlBytes)
+    throw ConfigError("a config of " + std::to_string(text.size()) + " bytes; at most " +
+                          std::to_string(kMaxYamlBytes) + " are read",
+                      file, "is this the right file?");
+  if (text.find('\0') != std::string::npos)
+    throw ConfigError("not a text file: it holds a zero byte", file, "is this the right file?");
+  std::istringstream stream(text);
+  TreeBuilder builder(file, whole);
+  try {
+    YAML::Parser parser(stream);
+    while (parser.HandleNextDocument(builder)) {
+    }
+  } catch (const YAML::Exception& error) {
+    throw ConfigError("not valid YAML: " + error.msg, builder.place(error.mark),
+                      "look for a missing space, quote or bracket at or before this place");
+  }
+  YamlNode root = builder.take_root();
+  if (root.where.empty()) root.where = start;
+  return root;
+}
+
+void apply_override(YamlNode& root, const std::string& assignment) {
+  const std::string where = "--set " + printable(assignment);
+  const size_t equals = assignment.find('=');
+  if (equals == std::string::npos || equals == 0)
+    throw ConfigError("an override needs a key and a value", where,
+                      "write it like --set train.steps=100");
+  YamlNode value = parse_yaml(assignment.substr(equals + 1), where, where);
+
+  YamlNode* node = &root;
+  size_t begin = 0;
+  while (begin <= equals) {
+    const size_t end = std::min(assignment.find('.', begin), equals);
+    const std::string key = assignment.substr(begin, end - begin);
+    if (key.empty())
+      throw ConfigError("an override's key has an empty part", where,
+                        "write it like --set train.steps=100");
+    if (node->kind == YamlNode::Kind::kNull) node->kind = YamlNode::Kind::kMap;
+    if (node->kind != YamlNode::Kind::kMap)
+      throw ConfigError("'" + printable(assignment.substr(0, begin - 1)) +
+                            "' is no section, so it has no '" + printable(key) + "'",
+                        where, "set it whole; what the file gives stands at " + node->where);
+    YamlNode* child = node->find(key);
+    if (child == nullptr) {
+      child = &node->items.emplace_back();
+      child->key = key;
+      child->key_where = child->where = where;
+    }
+    node = child;
+    begin = end + 1;
+  }
+  value.key = node->key;
+  value.key_where = where;
+  *node = std::move(value);
+}
+
+}  // namespace switchyard
