@@ -75,6 +75,70 @@ void MoeLayer::backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
   router_->backward(ctx, router_input(rows, x), routing, dweight, dprobs, dlogits, dx);
 }
 
+void MoeLayer::observe(LayerContext& ctx, const TokenRows& rows, const FeedForward::Saved& base) {
+  const auto& saved = static_cast<const Saved&>(base);
+  const ScratchScope scope(ctx.scratch);
+  observe_routing(ctx, rows, saved);
+  observe_drops(ctx, rows, saved);
+  const ExchangePlan& plan = saved.plan;
+  const auto here = static_cast<size_t>(ctx.groups.expert->rank());
+  const double sent = static_cast<double>(plan.sent - plan.send_rows[here]);
+  const double received = static_cast<double>(plan.received - plan.received_rows[here]);
+  const double row_bytes = static_cast<double>(saved.received.shape()[1]) *
+                           static_cast<double>(size_of(saved.received.dtype()));
+  observation_.rows_sent += sent;
+  observation_.rows_received += received;
+  observation_.bytes_sent += sent * row_bytes;
+  observation_.bytes_received += received * row_bytes;
+}
+
+void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
+  const auto tokens = read_back_as<int64_t>(ctx, saved.statistics.tokens);
+  const auto chosen = read_back_as<int64_t>(ctx, saved.statistics.chosen);
+  const auto probability = read_back_as<double>(ctx, saved.statistics.mean_probability);
+  const auto square_lse = read_back_as<double>(ctx, saved.statistics.mean_square_lse);
+  const auto entropy = read_back_as<double>(ctx, saved.statistics.entropy);
+  const auto top = read_back_as<double>(ctx, saved.statistics.top_probability);
+  const auto all_experts = static_cast<size_t>(experts());
+  const auto choices = static_cast<double>(router_->choices());
+  const auto groups = static_cast<double>(rows.groups_of_global_batch);
+  for (size_t g = 0; g < tokens.size(); ++g) {
+    const auto real = static_cast<double>(tokens[g]);
+    if (real == 0) continue;
+    double balance = 0;  // sum_e f_e P_e
+    for (size_t e = 0; e < all_experts; ++e) {
+      const auto count = static_cast<double>(chosen[g * all_experts + e]);
+      observation_.chosen[e] += count;
+      balance += count / (choices * real) * probability[g * all_experts + e];
+    }
+    observation_.tokens += real;
+    observation_.entropy += entropy[g] * real;
+    observation_.top_probability += top[g] * real;
+    observation_.load_balance +=
+        losses_.load_balance * static_cast<double>(experts()) * balance / groups;
+    observation_.router_z += losses_.router_z * square_lse[g] / groups;
+  }
+}
+
+void MoeLayer::observe_drops(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
+  const TensorView dropped = ctx.scratch.allocate(DType::kInt64, {router_->choices()});
+  const TensorView weights = ctx.scratch.allocate(DType::kFloat64, {2});
+  const TensorView counts = ctx.scratch.allocate(DType::kInt64, {rows.groups(), experts()});
+  drop_statistics(ctx, saved.routing.expert, saved.kept, saved.routing.weight, dropped, weights);
+  count_choices(ctx, saved.kept, rows.group_offsets, counts);
+  const auto dropped_choices = read_back_as<int64_t>(ctx, dropped);
+  for (size_t k = 0; k < dropped_choices.size(); ++k) {
+    observation_.dropped_by_choice[k] += static_cast<double>(dropped_choices[k]);
+  }
+  const auto both = read_back_as<double>(ctx, weights);
+  observation_.weight += both[0];
+  observation_.weight_lost += both[1];
+  const auto kept = read_back_as<int64_t>(ctx, counts);
+  for (size_t i = 0; i < kept.size(); ++i) {
+    observation_.kept[i % static_cast<size_t>(experts())] += static_cast<double>(kept[i]);
+  }
+}
+
 void MoeLayer::collect_weights(std::vector<Weight*>& weights) {
   router_->collect_weights(weights);
   experts_->collect_weights(weights);

@@ -49,6 +49,8 @@ class MoeLayer : public FeedForward {
 
  private:
   RouterInput router_input(const TokenRows& rows, TensorView x) const;
+  void observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
+  void observe_drops(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   int64_t experts() const { return experts_->range().total; }
 
   std::string name_;

@@ -2,6 +2,7 @@
 // ranks and micro-batches add up; ratios are made when they are reported.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

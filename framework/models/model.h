@@ -1,0 +1,33 @@
+// What the trainer knows of a model: losses forward, gradients backward, its weights and mixtures.
+#pragma once
+
+#include "layers/layer_context.h"
+#include "layers/module.h"
+#include "moe/moe_layer.h"
+
+namespace switchyard {
+
+// This rank's part of a micro-batch. Decoder-only models leave `encoder` empty.
+struct ModelBatch {
+  TokenRows encoder;
+  TokenRows decoder;   // what the decoder reads: targets shifted right
+  TensorView targets;  // int32 [Td]: kIgnoredTarget where there is no loss
+};
+
+class Model : public Module {
+ public:
+  // Cross-entropy of every target, float64 [Td] in ctx.saved. In training keeps what backward needs
+  // for the gradient of gradient_scale * their sum. Every rank calls it, with an empty batch too.
+  virtual TensorView forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) = 0;
+  // Adds to the weights' gradients, auxiliary losses' included. After forward in training.
+  virtual void backward(LayerContext& ctx, const ModelBatch& batch) = 0;
+  // [Td, V] in ctx.saved, without losses.
+  virtual TensorView logits(LayerContext& ctx, const ModelBatch& batch) = 0;
+
+  // All mixture layers, encoder first.
+  virtual std::vector<MoeLayer*> moe_layers() = 0;
+  // Adds what the last forward did to the mixtures' observations.
+  virtual void observe(LayerContext& ctx, const ModelBatch& batch) = 0;
+};
+
+}  // namespace switchyard

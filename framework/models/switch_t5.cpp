@@ -1,0 +1,108 @@
+#include "models/switch_t5.h"
+
+namespace switchyard {
+
+SwitchT5::SwitchT5(const Options& options, std::vector<std::unique_ptr<FeedForward>> encoder_ffns,
+                   std::vector<std::unique_ptr<FeedForward>> decoder_ffns, DType dtype,
+                   Memory& memory, uint64_t seed)
+    : dtype_(dtype),
+      embedding_("shared_embedding", options.vocabulary, options.encoder.block.d_model, dtype,
+                 memory, seed),
+      encoder_(options.encoder, std::move(encoder_ffns), dtype, memory, seed),
+      decoder_(options.decoder, std::move(decoder_ffns), dtype, memory, seed),
+      encoder_saved_(encoder_.make_saved()),
+      decoder_saved_(decoder_.make_saved()) {
+  if (options.tie_embeddings) {
+    head_ = std::make_unique<LmHead>(embedding_.table());
+  } else {
+    head_ = std::make_unique<LmHead>("lm_head", options.vocabulary, options.encoder.block.d_model,
+                                     options.init_scale, dtype, memory, seed);
+  }
+}
+
+TensorView SwitchT5::run_stacks(LayerContext& ctx, const ModelBatch& batch, Hidden* hidden) {
+  TensorView h = embedding_.forward(ctx, batch.encoder, dtype_);
+  encoded_ = encoder_.forward(ctx, batch.encoder, h, nullptr, encoder_saved_,
+                              hidden ? &hidden->encoder : nullptr);
+  h = embedding_.forward(ctx, batch.decoder, dtype_);
+  const Block::Memory memory{&batch.encoder, encoded_, TensorView()};
+  return decoder_.forward(ctx, batch.decoder, h, &memory, decoder_saved_,
+                          hidden ? &hidden->decoder : nullptr);
+}
+
+TensorView SwitchT5::forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) {
+  const TensorView decoded = run_stacks(ctx, batch, nullptr);
+  return head_->loss(ctx, decoded, batch.targets, gradient_scale, head_saved_);
+}
+
+TensorView SwitchT5::logits(LayerContext& ctx, const ModelBatch& batch) {
+  return head_->logits(ctx, run_stacks(ctx, batch, nullptr), head_saved_);
+}
+
+SwitchT5::Hidden SwitchT5::hidden_states(LayerContext& ctx, const ModelBatch& batch) {
+  Hidden hidden;
+  hidden.decoder.push_back(run_stacks(ctx, batch, &hidden));
+  hidden.encoder.push_back(encoded_);
+  return hidden;
+}
+
+void SwitchT5::backward(LayerContext& ctx, const ModelBatch& batch) {
+  const ScratchScope scope(ctx.scratch);
+  const TensorView ddecoded = ctx.scratch.allocate(dtype_, head_saved_.h.shape());
+  const TensorView dencoded = ctx.scratch.allocate(dtype_, encoded_.shape());
+  fill_zero(ctx, dencoded);  // every decoder block adds to it
+  head_->backward(ctx, batch.decoder.group_offsets, head_saved_, ddecoded);
+  const Block::Memory memory{&batch.encoder, encoded_, dencoded};
+  decoder_.backward(ctx, batch.decoder, &memory, decoder_saved_, ddecoded);
+  embedding_.backward(ctx, batch.decoder, ddecoded);
+  encoder_.backward(ctx, batch.encoder, nullptr, encoder_saved_, dencoded);
+  embedding_.backward(ctx, batch.encoder, dencoded);
+}
+
+std::vector<MoeLayer*> SwitchT5::moe_layers() {
+  std::vector<MoeLayer*> layers;
+  for (const Stack* stack : {&encoder_, &decoder_}) {
+    for (MoeLayer* layer : stack->moe_layers()) {
+      if (layer) layers.push_back(layer);
+    }
+  }
+  return layers;
+}
+
+static void observe_stack(LayerContext& ctx, const TokenRows& rows, const Stack& stack,
+                          const Stack::Saved& saved) {
+  for (size_t i = 0; i < saved.blocks.size(); ++i) {
+    MoeLayer* layer = stack.moe_layers()[i];
+    if (layer) layer->observe(ctx, rows, *saved.blocks[i].feed_forward);
+  }
+}
+
+void SwitchT5::observe(LayerContext& ctx, const ModelBatch& batch) {
+  observe_stack(ctx, batch.encoder, encoder_, encoder_saved_);
+  observe_stack(ctx, batch.decoder, decoder_, decoder_saved_);
+}
+
+static std::vector<const MoeLayer::Saved*> mixtures(const Stack::Saved& saved) {
+  std::vector<const MoeLayer::Saved*> all;
+  for (const Block::Saved& block : saved.blocks) {
+    all.push_back(dynamic_cast<const MoeLayer::Saved*>(block.feed_forward.get()));
+  }
+  return all;
+}
+
+std::vector<const MoeLayer::Saved*> SwitchT5::encoder_mixtures() const {
+  return mixtures(encoder_saved_);
+}
+
+std::vector<const MoeLayer::Saved*> SwitchT5::decoder_mixtures() const {
+  return mixtures(decoder_saved_);
+}
+
+void SwitchT5::collect_weights(std::vector<Weight*>& weights) {
+  embedding_.collect_weights(weights);
+  encoder_.collect_weights(weights);
+  decoder_.collect_weights(weights);
+  head_->collect_weights(weights);
+}
+
+}  // namespace switchyard
