@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <iosfwd>
+#include <span>
 #include <string>
 
 #include "base/check.h"
@@ -16,7 +17,9 @@ class Shape {
   static constexpr int kMaxRank = 5;
 
   Shape() = default;
-  Shape(std::initializer_list<int64_t> sizes) {
+  Shape(std::initializer_list<int64_t> sizes)
+      : Shape(std::span<const int64_t>(sizes.begin(), sizes.size())) {}
+  explicit Shape(std::span<const int64_t> sizes) {
     SWITCHYARD_CHECK(sizes.size() <= kMaxRank, sizes.size(), " dimensions");
     for (int64_t size : sizes) {
       SWITCHYARD_CHECK(size >= 0, "a dimension of ", size);
