@@ -82,7 +82,7 @@ TEST_F(Safetensors, ReadsBackEveryTypeBitByBit) {
 TEST_F(Safetensors, ReadsAFileOfTheOfficialWriter) {
   const std::string json = R"({"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
                            R"("a":{"dtype":"BF16","shape":[1],"data_offsets":[8,10]}})"
-                           "     ";
+                           "   ";
   const std::string length("p\0\0\0\0\0\0\0", 8);
   const std::string data("\0\0\x80\x3f\0\0\x20\xc1\xc0\x3f", 10);
   write_text(path("a"), length + json + data);
