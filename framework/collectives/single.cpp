@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "collectives/arguments.h"
+#include "collectives/launch.h"
 
 namespace switchyard {
 namespace {
@@ -68,10 +69,26 @@ class SingleCollectives : public Collectives {
   void abort(const std::string&) noexcept override {}
 };
 
+class SingleJob : public Job {
+ public:
+  Collectives& world() override { return world_; }
+  int ranks_on_this_node() const override { return 1; }
+  bool claim_report() noexcept override { return true; }
+  void abort(ExitCode) noexcept override {}
+
+ private:
+  SingleCollectives world_;
+};
+
 }  // namespace
 
 std::unique_ptr<Collectives> make_single_collectives() {
   return std::make_unique<SingleCollectives>();
+}
+
+std::unique_ptr<Job> make_single_job() {
+  check_ranks_found_each_other(1);
+  return std::make_unique<SingleJob>();
 }
 
 }  // namespace switchyard

@@ -1,0 +1,49 @@
+#include "collectives/launch.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "base/errors.h"
+
+namespace switchyard {
+
+bool launched_by_mpirun() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"}) {
+    if (std::getenv(name) != nullptr) return true;
+  }
+  return false;
+}
+
+// The first of the launchers' counts that is set, and its variable.
+static const char* launcher_variable() {
+  for (const char* name :
+       {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}) {
+    if (std::getenv(name) != nullptr) return name;
+  }
+  return nullptr;
+}
+
+int ranks_meant() {
+  const char* name = launcher_variable();
+  if (name == nullptr) return 1;
+  const char* text = std::getenv(name);
+  int count = 1;
+  std::from_chars(text, text + std::strlen(text), count);
+  return count < 1 ? 1 : count;
+}
+
+void check_ranks_found_each_other(int world_size) {
+  const int meant = ranks_meant();
+  if (world_size != 1 || meant == 1) return;
+  const std::string variable = launcher_variable();
+  throw ConfigError(
+      std::to_string(meant) + " ranks were started, but they do not find each other",
+      "the environment: " + variable + "=" + std::to_string(meant),
+      variable.starts_with("SLURM")
+          ? "start them with mpirun, or with srun --mpi=pmix; for one rank use srun -n 1"
+          : "the launcher is not the one of the MPI in this build: see switchyard doctor");
+}
+
+}  // namespace switchyard
