@@ -104,7 +104,10 @@ void FieldReader::leave() {
 void FieldReader::refuse_unknown(const YamlNode& entry, const Level& level) const {
   const std::string prefix = path().empty() ? "" : path() + ".";
   std::string advice;
-  if (const std::string near = closest(entry.key, level.keys); !near.empty()) {
+  if (std::find(known_paths_.begin(), known_paths_.end(), prefix + entry.key) !=
+      known_paths_.end()) {
+    advice = "it is an option of another 'type' of " + path();
+  } else if (const std::string near = closest(entry.key, level.keys); !near.empty()) {
     advice = "did you mean '" + near + "'?";
   } else {
     // The same key in another section: a wrong indentation, or a wrong section.

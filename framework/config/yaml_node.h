@@ -25,6 +25,7 @@ struct YamlNode {
 };
 
 inline constexpr size_t kMaxYamlBytes = size_t{1} << 20;
+inline constexpr size_t kMaxYamlKeys = 1000;  // of one section
 inline constexpr int kMaxYamlDepth = 64;
 
 // Parses one document. An empty one is a kNull node. Throws ConfigError with the place.

@@ -3,6 +3,7 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
+#include <deque>
 #include <sstream>
 #include <utility>
 
@@ -26,7 +27,11 @@ class TreeBuilder : public YAML::EventHandler {
     return file_ + ":" + std::to_string(mark.line + 1) + ":" + std::to_string(mark.column + 1);
   }
 
-  YamlNode take_root() { return std::move(root_); }
+  YamlNode take_root() {
+    if (!wrong_key_.empty())
+      throw ConfigError("a key must be a word", wrong_key_, "write 'key: value'");
+    return std::move(root_);
+  }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     // Also where a stray ',' or ']' stands: there yaml-cpp would begin documents for ever.
@@ -48,8 +53,7 @@ class TreeBuilder : public YAML::EventHandler {
                 const std::string& value) override {
     refuse_anchor(mark, anchor);
     refuse_tag(mark, tag, /*quoted_allowed=*/true);
-    YamlNode* node = add(YamlNode::Kind::kScalar, mark, value);
-    if (node != nullptr) node->quoted = tag == "!";
+    add(YamlNode::Kind::kScalar, mark, value)->quoted = tag == "!";
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value) override {
@@ -83,20 +87,26 @@ class TreeBuilder : public YAML::EventHandler {
   // Takes a scalar as the next key of the map, with what may not be a key refused.
   void take_key(Level& level, const YAML::Mark& mark, YamlNode::Kind kind,
                 const std::string& text) {
-    if (kind != YamlNode::Kind::kScalar)
-      throw ConfigError("a key must be a word", place(mark), "write 'key: value'");
+    level.has_key = true;
+    level.key = text;
+    level.key_where = place(mark);
+    if (kind != YamlNode::Kind::kScalar) {
+      // Told at the end only: yaml-cpp also makes such keys up before it finds a missing bracket.
+      if (wrong_key_.empty()) wrong_key_ = place(mark);
+      return;
+    }
+    if (level.node->items.size() >= kMaxYamlKeys)
+      throw ConfigError("a section of more than " + std::to_string(kMaxYamlKeys) + " keys",
+                        place(mark), "is this the right file?");
     if (text == "<<")
       throw ConfigError("'<<' merges sections, which a config can't", place(mark),
                         "write the keys out");
     if (const YamlNode* first = level.node->find(text))
       throw ConfigError("duplicate key '" + printable(text) + "'", place(mark),
                         "it is already given at " + first->key_where + ": remove one of the two");
-    level.has_key = true;
-    level.key = text;
-    level.key_where = place(mark);
   }
 
-  // Puts a node at the current place. Returns null when it was a key.
+  // Puts a node at the current place, or takes it as a key; returns where what it holds goes.
   YamlNode* add(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& text) {
     YamlNode* node = &root_;
     if (!path_.empty()) {
@@ -104,7 +114,8 @@ class TreeBuilder : public YAML::EventHandler {
       const bool in_map = level.node->kind == YamlNode::Kind::kMap;
       if (in_map && !level.has_key) {
         take_key(level, mark, kind, text);
-        return nullptr;
+        discarded_.emplace_back().kind = kind;
+        return &discarded_.back();
       }
       node = &level.node->items.emplace_back();
       if (in_map) {
@@ -134,9 +145,22 @@ class TreeBuilder : public YAML::EventHandler {
   const std::string& file_;
   const std::string& whole_;
   int documents_ = 0;
+  std::string wrong_key_;           // place of the first key that is none
+  std::deque<YamlNode> discarded_;  // lists and sections that stand for keys
   YamlNode root_;
   std::vector<Level> path_;
 };
+
+bool indented_by_tab(const std::string& text, int line) {
+  size_t begin = 0;
+  for (; line > 0 && begin != std::string::npos; --line) {
+    begin = text.find('\n', begin);
+    if (begin != std::string::npos) ++begin;
+  }
+  if (begin == std::string::npos) return false;
+  const size_t end = text.find_first_not_of(" \t", begin);
+  return text.substr(begin, end - begin).find('\t') != std::string::npos;
+}
 
 }  // namespace
 
@@ -167,7 +191,9 @@ YamlNode parse_yaml(const std::string& text, const std::string& file, const std:
     }
   } catch (const YAML::Exception& error) {
     throw ConfigError("not valid YAML: " + error.msg, builder.place(error.mark),
-                      "look for a missing space, quote or bracket at or before this place");
+                      indented_by_tab(text, error.mark.line)
+                          ? "indent with spaces: this line begins with a tab"
+                          : "look for a missing space, quote or bracket at or before this place");
   }
   YamlNode root = builder.take_root();
   if (root.where.empty()) root.where = start;
