@@ -12,33 +12,6 @@
 namespace switchyard {
 namespace {
 
-struct NoiseCounts {
-  int noise, spans;
-};
-
-// Of random_spans_helper: Python's round() on doubles, which is nearbyint in the default mode.
-NoiseCounts planned_counts(int tokens, const SpanCorruptionOptions& options) {
-  const int noise = static_cast<int>(std::nearbyint(tokens * options.noise_density));
-  const int spans = static_cast<int>(std::nearbyint(noise / options.mean_span_length));
-  return {noise, spans};
-}
-
-// Of random_spans_noise_mask: tf.round on float32. `tokens` >= 2.
-NoiseCounts mask_counts(int tokens, const SpanCorruptionOptions& options) {
-  const float density = static_cast<float>(options.noise_density);
-  const float mean = static_cast<float>(options.mean_span_length);
-  const int rounded = static_cast<int>(std::nearbyint(static_cast<float>(tokens) * density));
-  const int noise = std::clamp(rounded, 1, tokens - 1);
-  const int wanted = static_cast<int>(std::nearbyint(static_cast<float>(noise) / mean));
-  // The upper bound is ours: T5's code breaks at densities where it binds, never at 0.15 and 3.
-  return {noise, std::clamp(wanted, 1, std::min(noise, tokens - noise))};
-}
-
-SpanLengths planned_lengths(int tokens, const SpanCorruptionOptions& options) {
-  const auto [noise, spans] = planned_counts(tokens, options);
-  return {tokens, tokens - noise + spans + 1, noise + spans + 1};
-}
-
 // Divides `total` into `parts` positive lengths, each division equally likely: parts - 1 of the
 // total - 1 boundaries between items, taken one after the other (selection sampling).
 std::vector<int> random_division(int total, int parts, RandomStream& random) {
@@ -77,36 +50,12 @@ std::vector<int32_t> with_sentinels(std::span<const int32_t> ids, const std::vec
 
 }  // namespace
 
-SpanLengths span_lengths(int inputs_length, const SpanCorruptionOptions& options) {
-  SWITCHYARD_CHECK(inputs_length >= 3, "inputs_length ", inputs_length);
-  int tokens = inputs_length - 1;
-  while (planned_lengths(tokens + 1, options).inputs <= inputs_length) ++tokens;
-  return planned_lengths(tokens, options);
-}
-
-SpanLengths corrupted_lengths(int tokens, const SpanCorruptionOptions& options) {
-  SWITCHYARD_CHECK(tokens >= 1, tokens, " tokens");
-  if (tokens == 1) return {1, 2, 2};  // the mask of two, cut to its non-noise token
-  const auto [noise, spans] = mask_counts(tokens, options);
-  return {tokens, tokens - noise + spans + 1, noise + spans + 1};
-}
-
-SpanLengths widest_corrupted_lengths(int max_tokens, const SpanCorruptionOptions& options) {
-  SpanLengths widest{max_tokens, 0, 0};
-  for (int tokens = 1; tokens <= max_tokens; ++tokens) {
-    const SpanLengths lengths = corrupted_lengths(tokens, options);
-    widest.inputs = std::max(widest.inputs, lengths.inputs);
-    widest.targets = std::max(widest.targets, lengths.targets);
-  }
-  return widest;
-}
-
 std::vector<uint8_t> noise_mask(int tokens, const SpanCorruptionOptions& options,
                                 const SampleKey& key) {
   SWITCHYARD_CHECK(tokens >= 1, tokens, " tokens");
   SWITCHYARD_CHECK(key.index >= 0 && key.index < (int64_t{1} << 48), "sample ", key.index);
   const int length = std::max(tokens, 2);
-  const auto [noise, spans] = mask_counts(length, options);
+  const auto [noise, spans] = noise_counts(length, options);
   RandomStream random({.seed = key.seed,
                        .step = key.epoch,
                        .layer = static_cast<uint16_t>(key.index >> 32),
@@ -144,7 +93,7 @@ void check_sentinels(int inputs_length, const SpanCorruptionOptions& options) {
         fmt::format("inputs_length {} is outside [3, {}]", inputs_length, kMaxInputsLength));
   }
   const int tokens = span_lengths(inputs_length, options).tokens;
-  const int spans = mask_counts(tokens, options).spans;
+  const int spans = noise_counts(tokens, options).spans;
   if (spans > kSentinels) {
     throw ConfigError(fmt::format("inputs_length {} needs {} sentinels, there are {}",
                                   inputs_length, spans, kSentinels),

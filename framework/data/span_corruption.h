@@ -8,37 +8,14 @@
 #include <span>
 #include <vector>
 
+#include "config/span_lengths.h"
+
 namespace switchyard {
 
-inline constexpr int kSentinels = 100;
 inline constexpr int kMaxInputsLength = 1 << 20;  // tokens; keeps the arithmetic inside int
 inline constexpr int32_t kPadId = 0;
 inline constexpr int32_t kEosId = 1;
 inline constexpr int32_t kUnknownId = 2;
-
-struct SpanCorruptionOptions {
-  double noise_density = 0.15;    // share of tokens cut out, in (0, 0.9]
-  double mean_span_length = 3.0;  // tokens, in [1, 1000]
-};
-
-// Lengths of one sample, in tokens; inputs and targets with their sentinels and EOS.
-struct SpanLengths {
-  int tokens = 0;   // of the text
-  int inputs = 0;   // of the encoder
-  int targets = 0;  // of the decoder
-  bool operator==(const SpanLengths&) const = default;
-};
-
-// random_spans_helper: the longest text whose corrupted input fills at most inputs_length (>= 3).
-// Rounds half to even in float64. 512 -> {568, 512, 114}.
-SpanLengths span_lengths(int inputs_length, const SpanCorruptionOptions& options = {});
-
-// What corrupt_spans makes of `tokens` (>= 1) ids: the noise mask counts in float32, so for some
-// lengths one token more or less than span_lengths' arithmetic is noise.
-SpanLengths corrupted_lengths(int tokens, const SpanCorruptionOptions& options = {});
-
-// The widths that hold every text of 1 .. max_tokens ids: where batches take their shape from.
-SpanLengths widest_corrupted_lengths(int max_tokens, const SpanCorruptionOptions& options = {});
 
 // Which number a sample's randomness has: nothing else goes into it.
 struct SampleKey {
