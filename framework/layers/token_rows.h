@@ -19,6 +19,7 @@ struct TokenRows {
 
   LeafOffsets group_offsets;           // tokens, [G + 1]: this rank's routing groups
   LeafOffsets group_sequences;         // the same in sequences
+  int64_t group_tokens = 0;            // of a full group: its sequences times `length`
   int64_t groups_of_global_batch = 0;  // over all ranks and micro-batches
 
   int64_t tokens() const { return sequences * length; }

@@ -32,12 +32,10 @@ TensorView MoeLayer::forward(LayerContext& ctx, const TokenRows& rows, TensorVie
     routing_statistics(ctx, routing.logits, routing.probs, routing.expert, rows.group_offsets,
                        saved.statistics);
     saved.kept = ctx.saved.allocate(DType::kInt32, routing.expert.shape());
-    const int64_t group_tokens =
-        rows.groups() == 0 ? 0 : rows.group_offsets[1] - rows.group_offsets[0];
-    plan_capacity(
-        ctx, routing.expert, TensorView(), rows.group_offsets, experts(),
-        capacity_of_group(capacity_, ctx.training, router_->choices(), group_tokens, experts()),
-        saved.kept);
+    plan_capacity(ctx, routing.expert, TensorView(), rows.group_offsets, experts(),
+                  capacity_of_group(capacity_, ctx.training, router_->choices(), rows.group_tokens,
+                                    experts()),
+                  saved.kept);
   }
   saved.plan = exchange_.agree(ctx, rows, saved.kept);
   saved.received = exchange_.to_experts(ctx, saved.plan, x, ctx.saved);
@@ -83,13 +81,11 @@ void MoeLayer::observe(LayerContext& ctx, const TokenRows& rows, const FeedForwa
   const ExchangePlan& plan = saved.plan;
   const auto here = static_cast<size_t>(ctx.groups.expert->rank());
   const double sent = static_cast<double>(plan.sent - plan.send_rows[here]);
-  const double received = static_cast<double>(plan.received - plan.received_rows[here]);
   const double row_bytes = static_cast<double>(saved.received.shape()[1]) *
                            static_cast<double>(size_of(saved.received.dtype()));
+  observation_.rows_computed += static_cast<double>(plan.received);
   observation_.rows_sent += sent;
-  observation_.rows_received += received;
   observation_.bytes_sent += sent * row_bytes;
-  observation_.bytes_received += received * row_bytes;
 }
 
 void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {

@@ -8,8 +8,8 @@ void MoeObservation::each(Self& self, Visit visit) {
     for (auto& value : *list) visit(value);
   }
   for (auto* value : {&self.tokens, &self.weight, &self.weight_lost, &self.entropy,
-                      &self.top_probability, &self.load_balance, &self.router_z, &self.rows_sent,
-                      &self.rows_received, &self.bytes_sent, &self.bytes_received}) {
+                      &self.top_probability, &self.load_balance, &self.router_z,
+                      &self.rows_computed, &self.rows_sent, &self.bytes_sent}) {
     visit(*value);
   }
 }

@@ -17,8 +17,8 @@ struct MoeObservation {
   double entropy = 0;                     // sum over tokens, nats
   double top_probability = 0;             // sum over tokens
   double load_balance = 0, router_z = 0;  // with coefficients; 1 / groups of the global batch is in
-  double rows_sent = 0, rows_received = 0;    // to and from other ranks, forward, one direction
-  double bytes_sent = 0, bytes_received = 0;  // of those rows
+  double rows_computed = 0;               // by this rank's experts
+  double rows_sent = 0, bytes_sent = 0;   // to other ranks, forward, one direction
 
   MoeObservation() = default;
   MoeObservation(int64_t experts, int64_t choices)

@@ -1,0 +1,15 @@
+// Where a run's records go. Only rank 0 has sinks. A sink throws SpaceError when it can't write.
+#pragma once
+
+#include "report/records.h"
+
+namespace switchyard {
+
+class MetricSink {
+ public:
+  virtual ~MetricSink() = default;
+  virtual void step(const StepRecord& record) = 0;
+  virtual void evaluation(const EvaluationRecord& record) = 0;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,62 @@
+// What a run reports: plain values of the whole job, already summed over its ranks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace switchyard {
+
+// One MoE layer, in one step or one evaluation.
+struct LayerRecord {
+  std::string name;                       // "encoder.block.1.moe"
+  std::vector<int64_t> load;              // tokens chosen per expert, before drops
+  double max_over_mean_load = 0;          // 1 is balanced
+  double load_variation = 0;              // coefficient of variation, population
+  int64_t dead_experts = 0;               // experts that nobody chose
+  double dropped_share = 0;               // of all choices
+  std::vector<double> dropped_by_choice;  // share of the k-th choices
+  double weight_lost_share = 0;           // of the gate weight
+  double router_entropy = 0;              // nats, mean over tokens
+  double top_probability = 0;             // mean over tokens
+  double load_balance = 0, router_z = 0;  // loss values with coefficients
+  int64_t rows_exchanged = 0;             // between ranks, forward, one direction
+  int64_t bytes_exchanged = 0;            // of those rows
+  double rank_imbalance = 0;              // max over mean rows that a rank computed
+};
+
+struct StepRecord {
+  int64_t step = 0;  // updates made, this one included
+  double loss = 0;   // mean cross-entropy per target token, nats; no auxiliary terms
+  double load_balance = 0, router_z = 0;  // summed over layers
+  double learning_rate = 0;
+  double gradient_norm = 0;  // before clipping
+  bool skipped = false;      // gradient not finite, update left out
+  int64_t target_tokens = 0;
+  int64_t tokens = 0;  // real ones, encoder's and decoder's
+  double seconds = 0;
+  double dropped_share = 0;  // over all MoE layers
+  int64_t rows_exchanged = 0;
+  std::vector<LayerRecord> layers;
+};
+
+struct LabelRecord {
+  std::string name;
+  double loss = 0;  // mean over its target tokens, nats
+  int64_t target_tokens = 0;
+};
+
+struct EvaluationRecord {
+  int64_t step = 0;
+  double loss = 0;  // mean over all target tokens, nats
+  int64_t target_tokens = 0;
+  int64_t sequences = 0;
+  double seconds = 0;
+  double dropped_share = 0;
+  double unigram_entropy = 0;  // of the same targets, per label; see data/unigram_entropy.h
+  bool inputs_shuffled = false;
+  std::vector<LabelRecord> labels;
+  std::vector<LayerRecord> layers;
+};
+
+}  // namespace switchyard

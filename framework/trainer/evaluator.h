@@ -1,0 +1,41 @@
+// The loss over a fixed set of sequences, as a whole and by label. Nothing random is on.
+#pragma once
+
+#include "data/token_source.h"
+#include "data/unigram_entropy.h"
+#include "report/records.h"
+#include "trainer/micro_batch.h"
+#include "trainer/workspace.h"
+
+namespace switchyard {
+
+class Evaluator {
+ public:
+  struct Options {
+    BatchLayout layout;     // of a whole batch; micro_batches 1
+    int64_t sequences = 0;  // at most source.epoch_size()
+    // Each sequence gets the encoder inputs of another one: how much worse the loss is then shows
+    // how much the decoder makes of them.
+    bool shuffle_inputs = false;
+    int piece_count = 0;  // of the tokenizer, for the unigram entropy
+  };
+  Evaluator(Kernels& kernels, const Groups& groups, Model& model, const TokenSource& source,
+            const Options& options);
+
+  // Every rank calls it; the same record on each.
+  //   step  updates made so far, for the record
+  EvaluationRecord run(int64_t step);
+
+ private:
+  struct Sums;
+  void run_batch(const MicroBatch& batch, Sums& sums);
+
+  Model& model_;
+  const Groups& groups_;
+  const TokenSource& source_;
+  Options options_;
+  Workspace workspace_;
+  double unigram_entropy_;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,97 @@
+#include "trainer/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace switchyard {
+
+static void reduce(Collectives& world, std::vector<double>& values, ReduceOp op) {
+  InlineStream stream;
+  const TensorView view(values.data(), DType::kFloat64, {static_cast<int64_t>(values.size())});
+  if (!values.empty()) world.all_reduce(stream, view, op)->wait();
+}
+
+std::vector<double> sum_over_ranks(Collectives& world, const std::vector<double>& values) {
+  std::vector<double> sums = values;
+  reduce(world, sums, ReduceOp::kSum);
+  return sums;
+}
+
+static double sum(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+static double ratio(double part, double whole) { return whole > 0 ? part / whole : 0.0; }
+
+static void describe_load(const MoeObservation& seen, LayerRecord& record) {
+  const auto experts = static_cast<double>(seen.chosen.size());
+  const double mean = sum(seen.chosen) / experts;
+  double squares = 0;
+  for (double count : seen.chosen) {
+    record.load.push_back(static_cast<int64_t>(count));
+    record.max_over_mean_load = std::max(record.max_over_mean_load, ratio(count, mean));
+    squares += (count - mean) * (count - mean);
+    record.dead_experts += count == 0;
+  }
+  record.load_variation = ratio(std::sqrt(squares / experts), mean);
+}
+
+static LayerRecord summarise(const std::string& name, const MoeObservation& seen) {
+  LayerRecord record;
+  record.name = name;
+  describe_load(seen, record);
+  const double choices = sum(seen.chosen);
+  const double choices_of_rank_k =
+      ratio(choices, static_cast<double>(seen.dropped_by_choice.size()));
+  for (double dropped : seen.dropped_by_choice) {
+    record.dropped_by_choice.push_back(ratio(dropped, choices_of_rank_k));
+  }
+  record.dropped_share = ratio(choices - sum(seen.kept), choices);
+  record.weight_lost_share = ratio(seen.weight_lost, seen.weight);
+  record.router_entropy = ratio(seen.entropy, seen.tokens);
+  record.top_probability = ratio(seen.top_probability, seen.tokens);
+  record.load_balance = seen.load_balance;
+  record.router_z = seen.router_z;
+  record.rows_exchanged = static_cast<int64_t>(seen.rows_sent);
+  record.bytes_exchanged = static_cast<int64_t>(seen.bytes_sent);
+  return record;
+}
+
+std::vector<LayerRecord> summarise_layers(Collectives& world,
+                                          const std::vector<MoeLayer*>& layers) {
+  std::vector<double> packed, most_rows;
+  for (MoeLayer* layer : layers) {
+    const std::vector<double> one = layer->observation().pack();
+    packed.insert(packed.end(), one.begin(), one.end());
+    most_rows.push_back(layer->observation().rows_computed);
+  }
+  reduce(world, packed, ReduceOp::kSum);
+  reduce(world, most_rows, ReduceOp::kMax);
+
+  std::vector<LayerRecord> records;
+  size_t next = 0;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    MoeObservation seen = layers[i]->observation();
+    const size_t length = seen.pack().size();
+    seen.unpack({packed.begin() + static_cast<int64_t>(next),
+                 packed.begin() + static_cast<int64_t>(next + length)});
+    next += length;
+    records.push_back(summarise(layers[i]->name(), seen));
+    records.back().rank_imbalance = ratio(most_rows[i] * world.size(), seen.rows_computed);
+  }
+  return records;
+}
+
+double dropped_share(const std::vector<LayerRecord>& layers) {
+  double choices = 0, dropped = 0;
+  for (const LayerRecord& layer : layers) {
+    const auto load =
+        static_cast<double>(std::accumulate(layer.load.begin(), layer.load.end(), int64_t{0}));
+    choices += load;
+    dropped += load * layer.dropped_share;
+  }
+  return ratio(dropped, choices);
+}
+
+}  // namespace switchyard

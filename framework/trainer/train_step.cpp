@@ -1,0 +1,94 @@
+#include "trainer/train_step.h"
+
+#include <cmath>
+
+#include "base/timer.h"
+#include "optim/gradients.h"
+#include "trainer/metrics.h"
+
+namespace switchyard {
+
+TrainStep::TrainStep(const TrainingParts& parts, const Options& options)
+    : parts_(parts),
+      options_(options),
+      weights_(parts.model.weights()),
+      moe_layers_(parts.model.moe_layers()),
+      workspace_(parts.kernels, parts.groups, options.seed) {}
+
+StepRecord TrainStep::run(int64_t number) {
+  const Timer timer;
+  StepRecord record = accumulate(number);
+  update(number, record);
+  record.seconds = timer.seconds();
+  return record;
+}
+
+StepRecord TrainStep::accumulate(int64_t number) {
+  Collectives& world = *parts_.groups.world;
+  const BatchLayout& layout = options_.layout;
+  std::vector<MicroBatch> batches;
+  double target_tokens = 0, real_tokens = 0;
+  for (int64_t micro = 0; micro < layout.micro_batches; ++micro) {
+    batches.emplace_back(parts_.source, layout, micro, world.rank(), number * layout.sequences);
+    target_tokens += static_cast<double>(batches.back().target_tokens());
+    real_tokens += static_cast<double>(batches.back().real_tokens());
+  }
+  // Known before the first backward: the gradient convention divides by the global batch's targets.
+  const std::vector<double> totals = sum_over_ranks(world, {target_tokens, real_tokens});
+  if (totals[0] == 0) throw InputError("a global batch without any target token");
+
+  for (Weight* weight : weights_) weight->begin_step();
+  for (MoeLayer* layer : moe_layers_) layer->observation().clear();
+  double loss_sum = 0;
+  for (const MicroBatch& batch : batches) {
+    run_micro_batch(number, batch, 1.0 / totals[0], loss_sum);
+  }
+  LayerContext ctx = workspace_.context(true, number);
+  reduce_gradients(ctx, parts_.groups, weights_);
+
+  StepRecord record;
+  record.step = number + 1;
+  record.loss = sum_over_ranks(world, {loss_sum})[0] / totals[0];
+  record.target_tokens = static_cast<int64_t>(totals[0]);
+  record.tokens = static_cast<int64_t>(totals[1]);
+  record.layers = summarise_layers(world, moe_layers_);
+  for (const LayerRecord& layer : record.layers) {
+    record.load_balance += layer.load_balance;
+    record.router_z += layer.router_z;
+    record.rows_exchanged += layer.rows_exchanged;
+  }
+  record.dropped_share = dropped_share(record.layers);
+  return record;
+}
+
+void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double gradient_scale,
+                                double& loss_sum) {
+  LayerContext ctx = workspace_.context(true, number);
+  const ModelBatch on_device = batch.upload_to(ctx);
+  const TensorView losses = parts_.model.forward(ctx, on_device, gradient_scale);
+  parts_.model.backward(ctx, on_device);
+  parts_.model.observe(ctx, on_device);
+  for (double loss : read_back_as<double>(ctx, losses)) loss_sum += loss;
+  workspace_.saved().release_all();
+}
+
+void TrainStep::update(int64_t number, StepRecord& record) {
+  LayerContext ctx = workspace_.context(true, number);
+  record.gradient_norm = gradient_norm(ctx, parts_.groups, weights_);
+  record.learning_rate = parts_.schedule.learning_rate(number);
+  if (!std::isfinite(record.gradient_norm) || !std::isfinite(record.loss)) {
+    if (!options_.skip_nonfinite) {
+      throw NumericalError("loss " + std::to_string(record.loss) + " and gradient norm " +
+                               std::to_string(record.gradient_norm) + " are not both finite",
+                           "step " + std::to_string(record.step),
+                           "lower the learning rate, or set train.on_nonfinite: skip");
+    }
+    record.skipped = true;
+    return;
+  }
+  const double factor =
+      options_.clip_norm ? clip_factor(record.gradient_norm, *options_.clip_norm) : 1.0;
+  parts_.optimizer.step(ctx, {number, record.learning_rate, factor});
+}
+
+}  // namespace switchyard
