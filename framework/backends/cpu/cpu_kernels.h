@@ -1,0 +1,130 @@
+// The fast CPU backend: float32, a team of threads of its own, vector loops chosen at run time, own
+// kernels for products of token rows and oneDNN for the rest. Results don't depend on the number of
+// threads. One object per rank, called only by the thread that made it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/cpu_isa.h"
+#include "backends/cpu/row_product.h"
+#include "backends/cpu/team.h"
+#include "ops/kernels.h"
+
+namespace switchyard {
+
+class CpuKernels final : public Kernels {
+ public:
+  //   threads  of the team, at least 1
+  //   isa      must be usable here
+  CpuKernels(int threads, cpu::Isa isa);
+
+  std::string_view name() const override { return "cpu"; }
+  Memory& memory() override { return HostMemory::instance(); }
+  std::unique_ptr<Stream> make_stream() override { return std::make_unique<InlineStream>(); }
+  bool supports(DType dtype) const override { return dtype == DType::kFloat32; }
+
+  void linear(ExecContext& ctx, TensorView x, const Weight& w, TensorView y,
+              const Epilogue& epilogue) override;
+  void linear_input_gradient(ExecContext& ctx, TensorView dy, const Weight& w, TensorView dx,
+                             Write write) override;
+  void linear_weight_gradient(ExecContext& ctx, TensorView x, TensorView dy, LeafOffsets leaves,
+                              Weight& w) override;
+
+  void grouped_linear(ExecContext& ctx, TensorView x, RowOrder x_order, const Weight& w,
+                      const RaggedRows& rows, TensorView y, RowOrder y_order,
+                      const Epilogue& epilogue) override;
+  void grouped_input_gradient(ExecContext& ctx, TensorView dy, RowOrder dy_order, const Weight& w,
+                              const RaggedRows& rows, TensorView dx, RowOrder dx_order) override;
+  void grouped_weight_gradient(ExecContext& ctx, TensorView x, RowOrder x_order, TensorView dy,
+                               RowOrder dy_order, const RaggedRows& rows, Weight& w) override;
+
+  void attention(ExecContext& ctx, const AttentionInput& in, TensorView out,
+                 TensorView log_sum_exp) override;
+  void attention_backward(ExecContext& ctx, const AttentionInput& in, TensorView out,
+                          TensorView log_sum_exp, TensorView dout, LeafOffsets leaves,
+                          TensorView dq, TensorView dk, TensorView dv,
+                          TensorView ddistance_bias) override;
+
+  void rms_norm(ExecContext& ctx, TensorView x, const Weight& w, double epsilon, TensorView y,
+                TensorView inverse_rms) override;
+  void rms_norm_backward(ExecContext& ctx, TensorView x, TensorView inverse_rms, TensorView dy,
+                         LeafOffsets leaves, TensorView dx, Write write, Weight& w) override;
+
+  void fill_zero(ExecContext& ctx, TensorView x) override;
+  void copy(ExecContext& ctx, TensorView x, TensorView y) override;
+  void add(ExecContext& ctx, TensorView a, TensorView b, TensorView y) override;
+  void scale(ExecContext& ctx, TensorView x, double factor, TensorView y) override;
+  void activation_backward(ExecContext& ctx, Activation activation, TensorView pre_activation,
+                           TensorView dy, TensorView dx) override;
+  void embedding(ExecContext& ctx, const Weight& table, TensorView ids, TensorView y) override;
+  void embedding_gradient(ExecContext& ctx, TensorView ids, TensorView dy, LeafOffsets leaves,
+                          Weight& table) override;
+  void distance_bias(ExecContext& ctx, const Weight& table, TensorView bucket,
+                     TensorView bias) override;
+  void distance_bias_gradient(ExecContext& ctx, TensorView dbias, TensorView bucket,
+                              Weight& table) override;
+
+  void dropout(ExecContext& ctx, TensorView x, double rate, const RandomRows& random,
+               TensorView y) override;
+  void jitter(ExecContext& ctx, TensorView x, double epsilon, const RandomRows& random,
+              TensorView y) override;
+
+  void softmax(ExecContext& ctx, TensorView logits, TensorView probs) override;
+  void softmax_backward(ExecContext& ctx, TensorView probs, TensorView dprobs, TensorView dlogits,
+                        Write write) override;
+  void choose_top_k(ExecContext& ctx, TensorView scores, TensorView mask,
+                    TensorView expert) override;
+  void gather_choices(ExecContext& ctx, TensorView probs, TensorView expert,
+                      TensorView weight) override;
+  void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dweight,
+                               TensorView dprobs) override;
+  void routing_statistics(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
+                          LeafOffsets groups, const RoutingStatistics& statistics) override;
+  void load_balance_gradient(ExecContext& ctx, TensorView expert, LeafOffsets groups,
+                             const RoutingStatistics& statistics, double factor,
+                             TensorView dprobs) override;
+  void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
+                         LeafOffsets groups, const RoutingStatistics& statistics, double factor,
+                         TensorView dlogits) override;
+  void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, LeafOffsets groups,
+                     int64_t experts, int64_t capacity, TensorView kept) override;
+  void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept, TensorView weight,
+                       TensorView dropped, TensorView weights) override;
+  void count_choices(ExecContext& ctx, TensorView kept, LeafOffsets groups,
+                     TensorView counts) override;
+  void order_choices(ExecContext& ctx, TensorView kept, int64_t experts, TensorView source,
+                     TensorView position) override;
+  void gather_rows(ExecContext& ctx, TensorView x, TensorView source, int64_t choices,
+                   TensorView rows) override;
+  void combine_rows(ExecContext& ctx, TensorView rows, TensorView position, TensorView weight,
+                    TensorView y) override;
+  void combine_rows_backward(ExecContext& ctx, TensorView rows, TensorView source,
+                             TensorView position, TensorView weight, TensorView dy,
+                             TensorView drows, TensorView dweight) override;
+
+  void cross_entropy(ExecContext& ctx, TensorView logits, TensorView targets, double gradient_scale,
+                     TensorView losses, TensorView dlogits) override;
+
+  void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) override;
+  void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight, TensorView gradient,
+             TensorView first, TensorView second) override;
+
+ private:
+  // Compact copies of indexed rows, in the context's scratch.
+  TensorView gathered(ExecContext& ctx, TensorView x, RowOrder order, const RaggedRows& rows);
+
+  cpu::Team team_;
+  const cpu::VectorLoops& loops_;
+  cpu::RowProducts row_products_;
+};
+
+// With the instruction set that SWITCHYARD_CPU_ISA or the processor says. Throws ConfigError.
+std::unique_ptr<Kernels> make_cpu_kernels(int threads);
+
+// For a person: the processor, the instruction set that `threads` threads would use, and AMX.
+// Throws ConfigError as make_cpu_kernels.
+std::string describe_cpu(int threads);
+
+}  // namespace switchyard

@@ -1,0 +1,196 @@
+// RoutingOps, second half: room per expert, and token rows into expert order and back.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "backends/cpu/cpu_kernels.h"
+
+namespace switchyard {
+namespace {
+
+// Orders like descending priority, no number last; then by the position in the lower half.
+uint64_t order_key(float priority, int64_t position) {
+  const uint32_t bits = std::bit_cast<uint32_t>(priority + 0.0f);  // -0 like 0
+  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+  const uint32_t ascending = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  return uint64_t{is_nan ? 0xFFFFFFFFu : ~ascending} << 32 | static_cast<uint32_t>(position);
+}
+
+int64_t checked_place(int64_t place, int64_t count, std::string_view what) {
+  SWITCHYARD_CHECK(place >= 0 && place < count, what, " ", place, " of ", count);
+  return place;
+}
+
+}  // namespace
+
+void CpuKernels::plan_capacity(ExecContext& ctx, TensorView expert_view, TensorView priority_view,
+                               LeafOffsets groups, int64_t experts, int64_t capacity,
+                               TensorView kept_view) {
+  const int64_t tokens = expert_view.shape()[0], choices = expert_view.shape()[1];
+  const int64_t group_count = static_cast<int64_t>(groups.size()) - 1;
+  const int32_t* expert = expert_view.data<int32_t>();
+  const float* priority = priority_view.absent() ? nullptr : priority_view.data<float>();
+  int32_t* kept = kept_view.data<int32_t>();
+  const ScratchScope scope(ctx.scratch);
+  int64_t* rooms = ctx.scratch.allocate(DType::kInt64, {group_count, experts}).data<int64_t>();
+  auto* keys = static_cast<uint64_t*>(
+      ctx.scratch.allocate(DType::kInt64, {priority == nullptr ? 0 : tokens}).raw());
+  const auto plan_group = [&](int64_t g) {
+    const int64_t first = groups[static_cast<size_t>(g)];
+    const int64_t end = groups[static_cast<size_t>(g) + 1];
+    int64_t* room = rooms + g * experts;
+    std::fill_n(room, experts, capacity);
+    // All first choices take room before any second choice does (GShard, section 3.2), so that a
+    // popular token's second expert never displaces another token's first.
+    for (int64_t k = 0; k < choices; ++k) {
+      if (priority != nullptr) {
+        for (int64_t t = first; t < end; ++t) keys[t] = order_key(priority[t * choices + k], t);
+        std::sort(keys + first, keys + end);
+      }
+      for (int64_t i = first; i < end; ++i) {
+        const int64_t t = priority == nullptr ? i : static_cast<int64_t>(keys[i] & 0xFFFFFFFFu);
+        const int32_t wanted = expert[t * choices + k];
+        int32_t& place = kept[t * choices + k];
+        place = -1;
+        if (wanted < 0 || room[checked_place(wanted, experts, "expert")] == 0) continue;
+        room[wanted] -= 1;
+        place = wanted;
+      }
+    }
+  };
+  team_.ranges(group_count, 4 * tokens * choices / std::max<int64_t>(group_count, 1),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t g = begin; g < end; ++g) plan_group(g);
+               });
+}
+
+void CpuKernels::drop_statistics(ExecContext&, TensorView expert_view, TensorView kept_view,
+                                 TensorView weight_view, TensorView dropped_view,
+                                 TensorView weights_view) {
+  const int64_t choices = expert_view.shape()[1];
+  const int32_t *expert = expert_view.data<int32_t>(), *kept = kept_view.data<int32_t>();
+  const float* weight = weight_view.data<float>();
+  int64_t* dropped = dropped_view.data<int64_t>();
+  std::fill_n(dropped, choices, 0);
+  double all = 0, lost = 0;
+  for (int64_t i = 0; i < expert_view.elements(); ++i) {
+    if (expert[i] < 0) continue;
+    all += static_cast<double>(weight[i]);
+    if (kept[i] >= 0) continue;
+    lost += static_cast<double>(weight[i]);
+    dropped[i % choices] += 1;
+  }
+  weights_view.data<double>()[0] = all;
+  weights_view.data<double>()[1] = lost;
+}
+
+void CpuKernels::count_choices(ExecContext&, TensorView kept_view, LeafOffsets groups,
+                               TensorView counts_view) {
+  const int64_t choices = kept_view.shape()[1], experts = counts_view.shape()[1];
+  const int32_t* kept = kept_view.data<int32_t>();
+  int64_t* counts = counts_view.data<int64_t>();
+  std::fill_n(counts, counts_view.elements(), 0);
+  for (size_t g = 0; g + 1 < groups.size(); ++g, counts += experts) {
+    for (int64_t i = groups[g] * choices; i < groups[g + 1] * choices; ++i) {
+      if (kept[i] >= 0) counts[checked_place(kept[i], experts, "expert")] += 1;
+    }
+  }
+}
+
+void CpuKernels::order_choices(ExecContext& ctx, TensorView kept_view, int64_t experts,
+                               TensorView source_view, TensorView position_view) {
+  const int64_t choices = kept_view.elements();
+  const int32_t* kept = kept_view.data<int32_t>();
+  int32_t *source = source_view.data<int32_t>(), *position = position_view.data<int32_t>();
+  const ScratchScope scope(ctx.scratch);
+  // next[e]: the row of expert e's next choice.
+  int32_t* next = ctx.scratch.allocate(DType::kInt32, {experts + 1}).data<int32_t>();
+  std::fill_n(next, experts + 1, 0);
+  for (int64_t i = 0; i < choices; ++i) {
+    if (kept[i] >= 0) next[checked_place(kept[i], experts, "expert") + 1] += 1;
+  }
+  for (int64_t e = 0; e < experts; ++e) next[e + 1] += next[e];
+  for (int64_t i = 0; i < choices; ++i) {
+    position[i] = -1;
+    if (kept[i] < 0) continue;
+    position[i] = next[kept[i]]++;
+    source[position[i]] = static_cast<int32_t>(i);
+  }
+}
+
+void CpuKernels::gather_rows(ExecContext&, TensorView x_view, TensorView source_view,
+                             int64_t choices, TensorView rows_view) {
+  const int64_t tokens = x_view.shape()[0], columns = x_view.shape()[1];
+  const float* x = x_view.data<float>();
+  const int32_t* source = source_view.data<int32_t>();
+  float* rows = rows_view.data<float>();
+  team_.ranges(rows_view.shape()[0], columns, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t t = checked_place(source[i] / choices, tokens, "source of a row: token");
+      std::memcpy(rows + i * columns, x + t * columns,
+                  static_cast<size_t>(columns) * sizeof(float));
+    }
+  });
+}
+
+void CpuKernels::combine_rows(ExecContext&, TensorView rows_view, TensorView position_view,
+                              TensorView weight_view, TensorView y_view) {
+  const int64_t columns = y_view.shape()[1], choices = position_view.shape()[1];
+  const int64_t row_count = rows_view.shape()[0];
+  const float* rows = rows_view.data<float>();
+  const int32_t* position = position_view.data<int32_t>();
+  const float* weight = weight_view.absent() ? nullptr : weight_view.data<float>();
+  float* y = y_view.data<float>();
+  team_.ranges(y_view.shape()[0], columns * choices, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      float* sum = y + t * columns;
+      bool empty = true;
+      for (int64_t i = t * choices; i < (t + 1) * choices; ++i) {
+        if (position[i] < 0) continue;
+        const float* row = rows + checked_place(position[i], row_count, "position") * columns;
+        const float factor = weight == nullptr ? 1.0f : weight[i];
+        if (empty) {
+          loops_.scale(columns, row, factor, sum);
+        } else {
+          loops_.add_scaled(columns, factor, row, sum);
+        }
+        empty = false;
+      }
+      if (empty) std::fill_n(sum, columns, 0.0f);
+    }
+  });
+}
+
+void CpuKernels::combine_rows_backward(ExecContext&, TensorView rows_view, TensorView source_view,
+                                       TensorView position_view, TensorView weight_view,
+                                       TensorView dy_view, TensorView drows_view,
+                                       TensorView dweight_view) {
+  const int64_t columns = dy_view.shape()[1], choices = position_view.shape()[1];
+  const int64_t row_count = rows_view.shape()[0];
+  const float *rows = rows_view.data<float>(), *dy = dy_view.data<float>();
+  const int32_t* source = source_view.data<int32_t>();
+  const float* weight = weight_view.absent() ? nullptr : weight_view.data<float>();
+  float* drows = drows_view.data<float>();
+  team_.ranges(drows_view.shape()[0], columns, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t choice = checked_place(source[i], position_view.elements(), "source of a row");
+      loops_.scale(columns, dy + choice / choices * columns,
+                   weight == nullptr ? 1.0f : weight[choice], drows + i * columns);
+    }
+  });
+  if (dweight_view.absent()) return;
+  const int32_t* position = position_view.data<int32_t>();
+  float* dweight = dweight_view.data<float>();
+  team_.ranges(position_view.elements(), columns, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (position[i] < 0) {
+        dweight[i] = 0.0f;
+        continue;
+      }
+      const float* row = rows + checked_place(position[i], row_count, "position") * columns;
+      dweight[i] = loops_.dot(columns, row, dy + i / choices * columns);
+    }
+  });
+}
+
+}  // namespace switchyard

@@ -1,0 +1,58 @@
+// The CPU backend's threads with a buffer each, and ways to share out rows and work units. Who
+// computes a unit depends on timing, what is computed never does.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "tensor/tensor.h"
+
+namespace switchyard::cpu {
+
+class Team {
+ public:
+  explicit Team(int threads);
+
+  int size() const { return pool_.size(); }
+
+  // body(begin, end) on parts of [0, count); `cost` is the work of one index, in elements touched.
+  template <typename Body>
+  void ranges(int64_t count, int64_t cost, const Body& body) {
+    const int64_t grain = kSmallestPart / std::max<int64_t>(cost, 1) + 1;
+    // A reference is small enough for std::function to hold without allocating.
+    pool_.parallel_for(count, grain, std::ref(body));
+  }
+
+  // body(unit, thread) for every unit in [0, count), each taken by the next free thread.
+  template <typename Body>
+  void units(int64_t count, int64_t cost, const Body& body) {
+    if (size() == 1 || count * cost <= kSmallestPart) {
+      for (int64_t unit = 0; unit < count; ++unit) body(unit, 0);
+      return;
+    }
+    std::atomic<int64_t> next{0};
+    const auto work = [&](int64_t begin, int64_t end) {
+      for (int64_t thread = begin; thread < end; ++thread) {
+        for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
+          body(unit, static_cast<int>(thread));
+        }
+      }
+    };
+    pool_.parallel_for(size(), 1, std::ref(work));
+  }
+
+  // A buffer of the thread's own, at least `floats` long, uninitialised, valid until its next call.
+  float* buffer(int thread, int64_t floats);
+
+ private:
+  // Waking the others costs some microseconds: below this many elements it isn't worth it.
+  static constexpr int64_t kSmallestPart = 16384;
+
+  ThreadPool pool_;
+  std::vector<Tensor> buffers_;
+};
+
+}  // namespace switchyard::cpu

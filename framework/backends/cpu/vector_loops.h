@@ -1,0 +1,114 @@
+// The innermost loops on float32, compiled once per instruction set and chosen at run time. Plain
+// functions on raw pointers: the translation units behind them must share no inline function with
+// the rest of the program, or the linker could keep a copy that this processor cannot run.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace switchyard::cpu {
+
+// Rows of a product's left side are copied beside each other with this stride before use; the odd
+// multiple of a cache line keeps the rows of one tile out of each other's cache sets.
+inline constexpr int64_t kDepthBlock = 384;
+inline constexpr int64_t kLeftStride = kDepthBlock + 16;
+
+// Values as in ops/mat_mul.h's Activation; vector_loops.cpp checks that they are equal.
+enum LoopActivation : int { kLoopNone, kLoopRelu, kLoopGelu, kLoopSilu, kLoopRelu2 };
+
+// A row's fixed part of the Philox counter and key (base/random.h, random_block).
+struct LoopRandom {
+  uint32_t token, what, step, key_low, key_high;
+  uint32_t first_block;  // of the call's first element: its number / 4
+};
+
+// Which keys of a row of scores a query sees.
+struct LoopVisible {
+  const int32_t* segment;  // of each key, or null: all keys are real
+  bool same_segment;       // only keys of `wanted`; else any real key
+  int32_t wanted;
+  int64_t begin, end;  // positions
+};
+
+struct LoopAdamW {
+  float beta1, beta2, rest1, rest2;  // rest = 1 - beta, rounded once
+  float epsilon, gradient_scale;
+  float step_size;             // learning rate / (1 - beta1^step)
+  float inverse_root_correct;  // 1 / sqrt(1 - beta2^step)
+  float decay;                 // learning rate * weight decay
+};
+
+// n counts elements. Pointers of one call are equal or do not overlap.
+struct VectorLoops {
+  const char* name;  // "portable", "avx2", "avx512"
+
+  // A register tile of the product below.
+  int64_t tile_rows, tile_columns;
+
+  // c[rows, columns] = or += a b, columns <= tile_columns. Every element is one chain of additions
+  // in the order of depth, the same for every row and row count.
+  //   a      [rows, kLeftStride]; up to the next multiple of tile_rows rows are read
+  //   panel  [depth, tile_columns], depth <= kDepthBlock
+  void (*product)(const float* a, int64_t rows, const float* panel, int64_t depth, float* c,
+                  int64_t c_stride, int64_t columns, bool accumulate);
+  // panel[k, c] = w[k * depth_stride + c * column_stride], 0 for c from `columns` to tile_columns.
+  void (*pack_panel)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
+                     int64_t column_stride, float* panel);
+
+  void (*add)(int64_t n, const float* a, const float* b, float* y);
+  void (*scale)(int64_t n, const float* x, float factor, float* y);
+  void (*add_scaled)(int64_t n, float factor, const float* x, float* y);  // y += factor x
+  float (*dot)(int64_t n, const float* a, const float* b);
+  float (*sum_of_squares)(int64_t n, const float* x);
+  double (*sum_of_squares_f64)(int64_t n, const float* x);
+  void (*exp)(int64_t n, const float* x, float* y);
+  void (*activation)(int kind, int64_t n, const float* x, float* y);
+  void (*activation_backward)(int kind, int64_t n, const float* x, const float* dy, float* dx);
+
+  // y = x * factor * w
+  void (*scale_by_row)(int64_t n, const float* x, float factor, const float* w, float* y);
+  // dx (+)= inverse_rms * w * dy - mean_term * x;  dw += dy * x * inverse_rms
+  void (*rms_norm_backward)(int64_t n, const float* x, const float* w, const float* dy,
+                            float inverse_rms, float mean_term, bool accumulate, float* dx,
+                            float* dw);
+  // sum of w * dy * x
+  float (*dot3)(int64_t n, const float* a, const float* b, const float* c);
+
+  // p = exp(x - max) / sum; returns the sum, gives max
+  float (*softmax)(int64_t n, const float* x, float* p, float* max);
+  // y = exp(x - max) without dividing (y may be null); returns the sum, gives max
+  float (*exp_sum)(int64_t n, const float* x, float* y, float* max);
+  // dx (+)= p * (dp - sum p dp)
+  void (*softmax_backward)(int64_t n, const float* p, const float* dp, bool accumulate, float* dx);
+
+  // scores = scale * scores + bias (or null), the lowest value where invisible; then their softmax
+  // in place. Returns the sum of exponentials, gives max.
+  float (*attention_softmax)(int64_t n, float* scores, float scale, const float* bias,
+                             const LoopVisible* visible, float* max);
+  // The same softmax again from its log_sum_exp; uniform where nothing is visible.
+  void (*attention_probability)(int64_t n, float* scores, float scale, const float* bias,
+                                const LoopVisible* visible, float log_sum_exp);
+  // ds = p * (dp * factors (or 1) - mean); ds may be dp
+  void (*attention_score_gradient)(int64_t n, const float* p, const float* dp, const float* factors,
+                                   float mean, float* ds);
+
+  // out[i] = random_uniform(..., element 4 first_block + i) for i < n rounded up to 64: `out` must
+  // have the room.
+  void (*uniform)(const LoopRandom* random, int64_t n, float* out);
+  // factors = 0 where u < rate, else keep; factors may be u
+  void (*dropout_factors)(int64_t n, const float* u, float rate, float keep, float* factors);
+  // y = x * (0 where u < rate, else keep)
+  void (*dropout)(int64_t n, const float* x, const float* u, float rate, float keep, float* y);
+  void (*multiply)(int64_t n, const float* a, const float* b, float* y);
+  // y = x * (1 + epsilon * (2 u - 1))
+  void (*jitter)(int64_t n, const float* x, const float* u, float epsilon, float* y);
+
+  void (*adamw)(int64_t n, const LoopAdamW* step, const float* gradient, float* weight,
+                float* first, float* second);
+};
+
+extern const VectorLoops kPortableLoops;
+extern const VectorLoops kAvx2Loops;
+extern const VectorLoops kAvx512Loops;
+
+}  // namespace switchyard::cpu

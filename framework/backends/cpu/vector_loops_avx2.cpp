@@ -1,0 +1,6 @@
+#define SWITCHYARD_LOOPS kAvx2Loops
+#define SWITCHYARD_LOOPS_NAME "avx2"
+#define SWITCHYARD_VECTOR_BYTES 32
+#define SWITCHYARD_TILE_ROWS(ROW) ROW(0) ROW(1) ROW(2) ROW(3) ROW(4) ROW(5)
+#define SWITCHYARD_TILE_ROW_COUNT 6
+#include "backends/cpu/vector_loops_body.h"

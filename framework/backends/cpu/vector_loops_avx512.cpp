@@ -1,0 +1,7 @@
+#define SWITCHYARD_LOOPS kAvx512Loops
+#define SWITCHYARD_LOOPS_NAME "avx512"
+#define SWITCHYARD_VECTOR_BYTES 64
+#define SWITCHYARD_TILE_ROWS(ROW) \
+  ROW(0) ROW(1) ROW(2) ROW(3) ROW(4) ROW(5) ROW(6) ROW(7) ROW(8) ROW(9) ROW(10) ROW(11)
+#define SWITCHYARD_TILE_ROW_COUNT 12
+#include "backends/cpu/vector_loops_body.h"

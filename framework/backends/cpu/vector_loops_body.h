@@ -1,0 +1,47 @@
+// The loops of vector_loops.h, included by one translation unit per instruction set, each with its
+// own compiler flags. Everything here is static or in an anonymous namespace, and no header with
+// code is included, so that nothing compiled for a newer processor can leak into the program.
+#include "backends/cpu/vector_loops.h"
+
+namespace switchyard::cpu {
+namespace {
+
+#include "backends/cpu/vector_loops_math.h"
+#include "backends/cpu/vector_loops_product.h"
+#include "backends/cpu/vector_loops_rows.h"
+
+}  // namespace
+
+const VectorLoops SWITCHYARD_LOOPS = {
+    .name = SWITCHYARD_LOOPS_NAME,
+    .tile_rows = kTileRows,
+    .tile_columns = kTileColumns,
+    .product = product,
+    .pack_panel = pack_panel,
+    .add = add,
+    .scale = scale,
+    .add_scaled = add_scaled,
+    .dot = dot,
+    .sum_of_squares = sum_of_squares,
+    .sum_of_squares_f64 = sum_of_squares_f64,
+    .exp = exp_loop,
+    .activation = activation,
+    .activation_backward = activation_backward,
+    .scale_by_row = scale_by_row,
+    .rms_norm_backward = rms_norm_backward,
+    .dot3 = dot3,
+    .softmax = softmax,
+    .exp_sum = exp_sum,
+    .softmax_backward = softmax_backward,
+    .attention_softmax = attention_softmax,
+    .attention_probability = attention_probability,
+    .attention_score_gradient = attention_score_gradient,
+    .uniform = uniform,
+    .dropout_factors = dropout_factors,
+    .dropout = dropout,
+    .multiply = multiply,
+    .jitter = jitter,
+    .adamw = adamw,
+};
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,6 @@
+#define SWITCHYARD_LOOPS kPortableLoops
+#define SWITCHYARD_LOOPS_NAME "portable"
+#define SWITCHYARD_VECTOR_BYTES 16
+#define SWITCHYARD_TILE_ROWS(ROW) ROW(0) ROW(1) ROW(2) ROW(3)
+#define SWITCHYARD_TILE_ROW_COUNT 4
+#include "backends/cpu/vector_loops_body.h"

@@ -1,0 +1,290 @@
+// Part of vector_loops_body.h: the loops over elements and rows.
+
+void add(int64_t n, const float* a, const float* b, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+}
+
+void scale(int64_t n, const float* x, float factor, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = factor * x[i];
+}
+
+void multiply(int64_t n, const float* a, const float* b, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] * b[i];
+}
+
+void add_scaled(int64_t n, float factor, const float* x, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] += factor * x[i];
+}
+
+float dot(int64_t n, const float* a, const float* b) {
+  float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+float dot3(int64_t n, const float* a, const float* b, const float* c) {
+  float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i] * c[i];
+  return sum;
+}
+
+float sum_of_squares(int64_t n, const float* x) { return dot(n, x, x); }
+
+double sum_of_squares_f64(int64_t n, const float* x) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+void exp_loop(int64_t n, const float* x, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = exp_of(x[i]);
+}
+
+void activation(int kind, int64_t n, const float* x, float* y) {
+  switch (kind) {
+    case kLoopRelu:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) y[i] = x[i] < 0.0f ? 0.0f : x[i];
+      break;
+    case kLoopGelu:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) y[i] = gelu_of(x[i]);
+      break;
+    case kLoopSilu:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) y[i] = x[i] * sigmoid_of(x[i]);
+      break;
+    case kLoopRelu2:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) y[i] = x[i] < 0.0f ? 0.0f : x[i] * x[i];
+      break;
+    default:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) y[i] = x[i];
+  }
+}
+
+void activation_backward(int kind, int64_t n, const float* x, const float* dy, float* dx) {
+  switch (kind) {
+    case kLoopRelu:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) dx[i] = x[i] > 0.0f ? dy[i] : 0.0f;
+      break;
+    case kLoopGelu:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] * gelu_slope_of(x[i]);
+      break;
+    case kLoopSilu:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) {
+        const float s = sigmoid_of(x[i]);
+        dx[i] = dy[i] * (s + x[i] * s * (1.0f - s));
+      }
+      break;
+    case kLoopRelu2:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) dx[i] = x[i] > 0.0f ? dy[i] * 2.0f * x[i] : 0.0f;
+      break;
+    default:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) dx[i] = dy[i];
+  }
+}
+
+void scale_by_row(int64_t n, const float* x, float factor, const float* w, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * factor * w[i];
+}
+
+void rms_norm_backward(int64_t n, const float* x, const float* w, const float* dy,
+                       float inverse_rms, float mean_term, bool accumulate, float* dx, float* dw) {
+  // First the weight's part: dx may be dy.
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) dw[i] += dy[i] * (x[i] * inverse_rms);
+  if (accumulate) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) dx[i] += inverse_rms * w[i] * dy[i] - mean_term * x[i];
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) dx[i] = inverse_rms * w[i] * dy[i] - mean_term * x[i];
+  }
+}
+
+float exp_sum(int64_t n, const float* x, float* y, float* max) {
+  float largest = -__builtin_inff();
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = 0; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  float sum = 0.0f;
+  if (y) {
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) {
+      const float e = exp_of(x[i] - largest);
+      y[i] = e;
+      sum += e;
+    }
+  } else {
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) sum += exp_of(x[i] - largest);
+  }
+  *max = largest;
+  return sum;
+}
+
+float softmax(int64_t n, const float* x, float* p, float* max) {
+  const float sum = exp_sum(n, x, p, max);
+  scale(n, p, 1.0f / sum, p);
+  return sum;
+}
+
+void softmax_backward(int64_t n, const float* p, const float* dp, bool accumulate, float* dx) {
+  const float mean = dot(n, p, dp);
+  if (accumulate) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) dx[i] += p[i] * (dp[i] - mean);
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) dx[i] = p[i] * (dp[i] - mean);
+  }
+}
+
+constexpr float kLowest = -3.402823466e+38f;
+
+void mask_scores(int64_t n, float* scores, float scale, const float* bias,
+                 const LoopVisible* visible) {
+  if (bias) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) scores[i] = scale * scores[i] + bias[i];
+  } else if (scale != 1.0f) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) scores[i] *= scale;
+  }
+  const int32_t* segment = visible->segment;
+  const int32_t wanted = visible->wanted;
+  if (segment && visible->same_segment) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      scores[i] = (segment[i] == wanted && segment[i] != 0) ? scores[i] : kLowest;
+    }
+  } else if (segment) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) scores[i] = segment[i] != 0 ? scores[i] : kLowest;
+  }
+#pragma omp simd
+  for (int64_t i = 0; i < visible->begin; ++i) scores[i] = kLowest;
+#pragma omp simd
+  for (int64_t i = visible->end; i < n; ++i) scores[i] = kLowest;
+}
+
+float attention_softmax(int64_t n, float* scores, float scale, const float* bias,
+                        const LoopVisible* visible, float* max) {
+  mask_scores(n, scores, scale, bias, visible);
+  return softmax(n, scores, scores, max);
+}
+
+void attention_probability(int64_t n, float* scores, float scale, const float* bias,
+                           const LoopVisible* visible, float log_sum_exp) {
+  if (log_sum_exp <= kLowest) {
+    // log(n) is lost beside the lowest value: all keys count equally.
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) scores[i] = 1.0f / static_cast<float>(n);
+    return;
+  }
+  mask_scores(n, scores, scale, bias, visible);
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) scores[i] = exp_of(scores[i] - log_sum_exp);
+}
+
+void attention_score_gradient(int64_t n, const float* p, const float* dp, const float* factors,
+                              float mean, float* ds) {
+  if (factors) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) ds[i] = p[i] * (dp[i] * factors[i] - mean);
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) ds[i] = p[i] * (dp[i] - mean);
+  }
+}
+
+// Philox4x32-10 of base/random.h, sixteen counters at a time.
+#define SWITCHYARD_PHILOX_ROUND(r)                                                     \
+  {                                                                                    \
+    const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;   \
+    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ (k0 + r * 0x9E3779B9u); \
+    const uint32_t n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ (k1 + r * 0xBB67AE85u); \
+    c1 = static_cast<uint32_t>(p1);                                                    \
+    c3 = static_cast<uint32_t>(p0);                                                    \
+    c0 = n0;                                                                           \
+    c2 = n2;                                                                           \
+  }
+
+void uniform(const LoopRandom* random, int64_t n, float* out) {
+  const uint32_t token = random->token, what = random->what, step = random->step;
+  const uint32_t k0 = random->key_low, k1 = random->key_high;
+  for (int64_t begin = 0; begin < n; begin += 64, out += 64) {
+    uint32_t words[4][16];
+    const uint32_t block = random->first_block + static_cast<uint32_t>(begin / 4);
+#pragma omp simd
+    for (uint32_t lane = 0; lane < 16; ++lane) {
+      uint32_t c0 = block + lane, c1 = token, c2 = what, c3 = step;
+      SWITCHYARD_PHILOX_ROUND(0u)
+      SWITCHYARD_PHILOX_ROUND(1u)
+      SWITCHYARD_PHILOX_ROUND(2u)
+      SWITCHYARD_PHILOX_ROUND(3u)
+      SWITCHYARD_PHILOX_ROUND(4u)
+      SWITCHYARD_PHILOX_ROUND(5u)
+      SWITCHYARD_PHILOX_ROUND(6u)
+      SWITCHYARD_PHILOX_ROUND(7u)
+      SWITCHYARD_PHILOX_ROUND(8u)
+      SWITCHYARD_PHILOX_ROUND(9u)
+      words[0][lane] = c0;
+      words[1][lane] = c1;
+      words[2][lane] = c2;
+      words[3][lane] = c3;
+    }
+    for (int lane = 0; lane < 16; ++lane) {
+      for (int word = 0; word < 4; ++word) {
+        out[4 * lane + word] =
+            static_cast<float>(static_cast<int32_t>(words[word][lane] >> 8)) * 0x1p-24f;
+      }
+    }
+  }
+}
+#undef SWITCHYARD_PHILOX_ROUND
+
+void dropout_factors(int64_t n, const float* u, float rate, float keep, float* factors) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) factors[i] = u[i] < rate ? 0.0f : keep;
+}
+
+void dropout(int64_t n, const float* x, const float* u, float rate, float keep, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = u[i] < rate ? 0.0f : x[i] * keep;
+}
+
+void jitter(int64_t n, const float* x, const float* u, float epsilon, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * (1.0f + epsilon * (2.0f * u[i] - 1.0f));
+}
+
+void adamw(int64_t n, const LoopAdamW* step, const float* gradient, float* weight, float* first,
+           float* second) {
+  const LoopAdamW s = *step;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = gradient[i] * s.gradient_scale;
+    const float m = s.beta1 * first[i] + s.rest1 * g;
+    const float v = s.beta2 * second[i] + s.rest2 * g * g;
+    first[i] = m;
+    second[i] = v;
+    const float denominator = __builtin_sqrtf(v) * s.inverse_root_correct + s.epsilon;
+    weight[i] -= s.step_size * (m / denominator) + s.decay * weight[i];
+  }
+}
