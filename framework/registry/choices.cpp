@@ -1,0 +1,103 @@
+#include "registry/choices.h"
+
+#include "moe/switch_router.h"
+#include "optim/adamw.h"
+
+namespace switchyard {
+
+namespace {
+
+// A row of each kind: its name and meaning, its options, and what makes the object from them.
+template <typename Made, typename... Args>
+struct Row {
+  std::string name, meaning;
+  std::function<std::unique_ptr<Options>()> options;
+  std::function<std::unique_ptr<Made>(const Choice&, const Args&...)> make;
+};
+
+using RouterRow = Row<Router, RouterPlace>;
+using OptimizerRow = Row<Optimizer, std::span<Weight* const>>;
+using ScheduleRow = Row<Schedule, int64_t>;
+
+const std::vector<RouterRow>& routers() {
+  static const std::vector<RouterRow> rows = {
+      {"switch", "argmax of a softmax, weighted by that probability (Fedus 2021)",
+       [] { return std::make_unique<SwitchRouterOptions>(); },
+       [](const Choice& choice, const RouterPlace& place) {
+         return std::make_unique<SwitchRouter>(place.name, choice.as<SwitchRouterOptions>(),
+                                               place.experts, place.d_model, place.init_scale,
+                                               place.layer, place.dtype, place.memory, place.seed);
+       }},
+  };
+  return rows;
+}
+
+const std::vector<OptimizerRow>& optimizers() {
+  static const std::vector<OptimizerRow> rows = {
+      {"adamw", "Adam with decoupled weight decay (Loshchilov & Hutter 2019)",
+       [] { return std::make_unique<AdamWOptions>(); },
+       [](const Choice& choice, std::span<Weight* const> weights) {
+         return std::make_unique<AdamW>(choice.as<AdamWOptions>(), weights);
+       }},
+  };
+  return rows;
+}
+
+const std::vector<ScheduleRow>& schedules() {
+  static const std::vector<ScheduleRow> rows = {
+      {"constant", "the same learning rate for every step",
+       [] { return std::make_unique<ConstantOptions>(); },
+       [](const Choice& choice, int64_t) {
+         return std::make_unique<ConstantSchedule>(choice.as<ConstantOptions>());
+       }},
+      {"linear_warmup_cosine", "rises linearly, then falls along a cosine",
+       [] { return std::make_unique<LinearWarmupCosineOptions>(); },
+       [](const Choice& choice, int64_t total_steps) {
+         return std::make_unique<LinearWarmupCosineSchedule>(choice.as<LinearWarmupCosineOptions>(),
+                                                             total_steps);
+       }},
+  };
+  return rows;
+}
+
+template <typename Rows>
+std::vector<ChoiceRow> choice_rows(const Rows& rows) {
+  std::vector<ChoiceRow> choices;
+  for (const auto& row : rows) choices.push_back({row.name, row.meaning, row.options, {}});
+  return choices;
+}
+
+template <typename Rows, typename... Args>
+auto make_from(const Rows& rows, const Choice& choice, const Args&... args) {
+  for (const auto& row : rows) {
+    if (row.name == choice.type) return row.make(choice, args...);
+  }
+  SWITCHYARD_CHECK(false, "no row named ", choice.type);
+  return decltype(rows.front().make(choice, args...))();
+}
+
+}  // namespace
+
+const ChoiceTables& choice_tables() {
+  static const ChoiceTables tables({
+      {"model", {{"switch_t5", "T5's encoder-decoder with Switch layers (Fedus 2021)", {}, {}}}},
+      {"router", choice_rows(routers())},
+      {"optimizer", choice_rows(optimizers())},
+      {"schedule", choice_rows(schedules())},
+  });
+  return tables;
+}
+
+std::unique_ptr<Router> make_router(const Choice& choice, const RouterPlace& place) {
+  return make_from(routers(), choice, place);
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const Choice& choice, std::span<Weight* const> weights) {
+  return make_from(optimizers(), choice, weights);
+}
+
+std::unique_ptr<Schedule> make_schedule(const Choice& choice, int64_t total_steps) {
+  return make_from(schedules(), choice, total_steps);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,137 @@
+#include "registry/make_model.h"
+
+#include "layers/dense_ffn.h"
+#include "models/switch_t5.h"
+#include "registry/choices.h"
+
+namespace switchyard {
+
+namespace {
+
+Activation activation_of(ModelConfig::Activation activation) {
+  switch (activation) {
+    case ModelConfig::Activation::kRelu:
+      return Activation::kRelu;
+    case ModelConfig::Activation::kGelu:
+      return Activation::kGelu;
+    case ModelConfig::Activation::kSilu:
+      return Activation::kSilu;
+    case ModelConfig::Activation::kRelu2:
+      return Activation::kRelu2;
+  }
+  return Activation::kNone;
+}
+
+CapacityRule capacity_rule(const CapacityConfig& config) {
+  return {.train_factor = config.train_factor,
+          .eval_factor = config.eval_factor,
+          .min_tokens = config.min_tokens,
+          .round_up = config.rounding == CapacityConfig::Rounding::kCeil,
+          .tokens = config.tokens,
+          .padding_takes_capacity = config.padding_takes_capacity};
+}
+
+// What every layer of the model is built with.
+class SwitchT5Builder {
+ public:
+  SwitchT5Builder(const Config& config, Kernels& kernels, const Groups& groups)
+      : config_(config),
+        memory_(kernels.memory()),
+        groups_(groups),
+        dtype_(precision_of(config)),
+        seed_(static_cast<uint64_t>(config.seed)) {}
+
+  std::unique_ptr<Model> build(int64_t vocabulary) const {
+    const SwitchT5::Options options{.vocabulary = vocabulary,
+                                    .tie_embeddings = config_.model.tie_embeddings,
+                                    .init_scale = config_.model.init_scale,
+                                    .encoder = stack_options(StackKind::kEncoder),
+                                    .decoder = stack_options(StackKind::kDecoder)};
+    return std::make_unique<SwitchT5>(options, feed_forwards(StackKind::kEncoder),
+                                      feed_forwards(StackKind::kDecoder), dtype_, memory_, seed_);
+  }
+
+ private:
+  Stack::Options stack_options(StackKind stack) const {
+    const ModelConfig& model = config_.model;
+    return {.block = {.d_model = model.d_model,
+                      .d_kv = model.d_kv,
+                      .heads = model.heads,
+                      .norm_epsilon = model.norm_epsilon,
+                      .dropout = model.dropout,
+                      .stack = stack},
+            .position_bias = {.buckets = model.relative_attention.buckets,
+                              .max_distance = model.relative_attention.max_distance,
+                              .heads = model.heads,
+                              .bidirectional = stack == StackKind::kEncoder}};
+  }
+
+  std::vector<std::unique_ptr<FeedForward>> feed_forwards(StackKind stack) const {
+    const bool encodes = stack == StackKind::kEncoder;
+    const int64_t layers = encodes ? config_.model.encoder_layers : config_.model.decoder_layers;
+    const MoeStackConfig& moe = encodes ? config_.moe.encoder : config_.moe.decoder;
+    std::vector<std::unique_ptr<FeedForward>> list;
+    for (int64_t i = 0; i < layers; ++i) {
+      const std::string name = block_name(stack, i);
+      const uint16_t layer = layer_id(stack, i);
+      list.push_back(moe.layers.contains(i) ? mixture(name + ".moe", layer, moe)
+                                            : dense(name + ".ffn", layer));
+    }
+    return list;
+  }
+
+  std::unique_ptr<FeedForward> dense(const std::string& name, uint16_t layer) const {
+    const ModelConfig& model = config_.model;
+    const DenseFfn::Options options{.d_model = model.d_model,
+                                    .d_ff = model.d_ff,
+                                    .activation = activation_of(model.activation),
+                                    .dropout = model.dropout,
+                                    .layer = layer,
+                                    .init_scale = model.init_scale};
+    return std::make_unique<DenseFfn>(name, options, dtype_, memory_, seed_);
+  }
+
+  std::unique_ptr<FeedForward> mixture(const std::string& name, uint16_t layer,
+                                       const MoeStackConfig& moe) const {
+    const ModelConfig& model = config_.model;
+    const MoeConfig& shared = config_.moe;
+    auto router = make_router(moe.router, {.name = name + ".router",
+                                           .layer = layer,
+                                           .experts = shared.experts,
+                                           .d_model = model.d_model,
+                                           .init_scale = model.init_scale,
+                                           .dtype = dtype_,
+                                           .memory = memory_,
+                                           .seed = seed_});
+    const ExpertRange range =
+        experts_of_rank(shared.experts, groups_.expert->size(), groups_.expert->rank());
+    auto experts = std::make_unique<Experts>(name + ".expert", range, model.d_model, model.d_ff,
+                                             activation_of(model.activation), model.init_scale,
+                                             dtype_, memory_, seed_);
+    const AuxiliaryLosses losses{.load_balance = shared.losses.load_balance.coef,
+                                 .router_z = shared.losses.router_z.coef};
+    return std::make_unique<MoeLayer>(name, layer, std::move(router), std::move(experts),
+                                      capacity_rule(shared.capacity_of(moe)), losses);
+  }
+
+  const Config& config_;
+  Memory& memory_;
+  const Groups& groups_;
+  DType dtype_;
+  uint64_t seed_;
+};
+
+}  // namespace
+
+DType precision_of(const Config& config) {
+  return config.train.precision == TrainConfig::Precision::kFloat64 ? DType::kFloat64
+                                                                    : DType::kFloat32;
+}
+
+std::unique_ptr<Model> make_model(const Config& config, int64_t vocabulary, Kernels& kernels,
+                                  const Groups& groups) {
+  SWITCHYARD_CHECK(config.model.type == "switch_t5", config.model.type);
+  return SwitchT5Builder(config, kernels, groups).build(vocabulary);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,20 @@
+// From a config to the model that it describes.
+#pragma once
+
+#include <memory>
+
+#include "collectives/groups.h"
+#include "config/config.h"
+#include "models/model.h"
+
+namespace switchyard {
+
+// This rank's part of the model: everything but the experts of other ranks, freshly initialised.
+//   vocabulary  V
+std::unique_ptr<Model> make_model(const Config& config, int64_t vocabulary, Kernels& kernels,
+                                  const Groups& groups);
+
+// The dtype of activations and weights.
+DType precision_of(const Config& config);
+
+}  // namespace switchyard

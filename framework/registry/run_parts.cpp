@@ -1,0 +1,77 @@
+#include "registry/run_parts.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "config/resolve.h"
+#include "config/rules.h"
+#include "registry/choices.h"
+#include "registry/devices.h"
+#include "registry/make_model.h"
+
+namespace switchyard {
+
+static SpanCorruptionSourceOptions source_options(const Config& config) {
+  return {.inputs_length = static_cast<int>(config.data.inputs_length),
+          .corruption = span_corruption_options(config.data),
+          .seed = static_cast<uint64_t>(config.seed)};
+}
+
+std::unique_ptr<RunData> RunData::open(const Config& config) {
+  Dataset dataset(config.data.dir);
+  resolve_vocabulary(config, dataset);
+  return std::unique_ptr<RunData>(new RunData(std::move(dataset), config));
+}
+
+RunData::RunData(Dataset opened, const Config& config)
+    : dataset(std::move(opened)),
+      training(dataset, Split::kTrain, source_options(config)),
+      validation(SpanCorruptionSource::evaluation(
+          dataset, Split::kValidation, source_options(config), config.train.evaluation_sequences)) {
+}
+
+int64_t resolve_vocabulary(const Config& config, const Dataset& dataset) {
+  const int64_t needed = dataset.tokenizer().vocabulary();
+  if (!config.model.vocabulary) return needed;
+  if (*config.model.vocabulary < needed) {
+    throw ConfigError("model.vocabulary = " + std::to_string(*config.model.vocabulary) +
+                          " is smaller than the " + std::to_string(needed) +
+                          " ids of the dataset's tokenizer",
+                      config.origins.of({"model.vocabulary"}),
+                      "set model.vocabulary: auto, or build a dataset with a smaller tokenizer");
+  }
+  return *config.model.vocabulary;
+}
+
+int resolve_threads(const Config& config, int ranks_on_this_node) {
+  if (config.parallel.threads) return static_cast<int>(*config.parallel.threads);
+  const auto cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return std::max(1, cores / ranks_on_this_node);
+}
+
+BatchLayout training_layout(const Config& config, int64_t ranks) {
+  return {.sequences = config.train.batch_sequences,
+          .group_sequences = resolve_group_sequences(config),
+          .micro_batches = config.train.micro_batches,
+          .ranks = ranks};
+}
+
+RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world, int threads) {
+  check_layout(config, world.size());
+  const std::string device = resolve_device(config.device, config.origins.of({"device"}));
+  kernels = make_kernels(device, threads);
+  if (!kernels->supports(precision_of(config))) {
+    throw ConfigError(
+        "device '" + device + "' doesn't compute in " + std::string(name_of(precision_of(config))),
+        config.origins.of({"train.precision", "device"}),
+        "set train.precision: float32, or device: reference");
+  }
+  groups = make_groups(world, static_cast<int>(resolve_expert_ranks(config, world.size())));
+  model = make_model(config, vocabulary, *kernels, groups);
+  weights = model->weights();
+  optimizer = make_optimizer(config.optimizer, weights);
+  schedule = make_schedule(config.schedule, config.train.steps);
+  layout = training_layout(config, world.size());
+}
+
+}  // namespace switchyard
