@@ -1,0 +1,17 @@
+// A vote between the ranks, so that an error on one ends the operation on all instead of leaving
+// the others waiting.
+#pragma once
+
+#include <functional>
+
+#include "collectives/collectives.h"
+
+namespace switchyard {
+
+// Runs `action`, which must not communicate, on every rank and returns when it has succeeded on
+// all. Where it threw, its error is rethrown; all other ranks throw an Error with the text and exit
+// code of one that threw, and its rank, so that it doesn't matter which rank reports. Every rank
+// calls it.
+void run_and_agree(Collectives& world, const std::function<void()>& action);
+
+}  // namespace switchyard

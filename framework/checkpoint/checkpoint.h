@@ -1,0 +1,104 @@
+// Checkpoints: a directory that holds a run's weights, optimizer state and position whole or, as
+// long as it is being written, isn't a checkpoint at all. docs/checkpoints.md has the format.
+//
+// runs/<name>/checkpoints/step-00001200/
+//   model-00003-of-00008.safetensors, model.safetensors.index.json   float32 (float64) weights
+//   optimizer-00003-of-00008.safetensors                             state, `weight/state`
+//   config.yaml, tokenizer.model
+//   manifest.pb                                                      written last: the commit
+//
+// Tensors go by global names, experts by their global number, so that every layout reads what any
+// other wrote.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "collectives/groups.h"
+#include "safetensors/file_system.h"
+#include "tensor/optimizer_state.h"
+
+namespace switchyard {
+
+// All that a checkpoint holds. Lists every weight of the model, in the same order on every rank,
+// also a stacked expert weight of which this rank has no expert.
+struct CheckpointState {
+  int64_t step = 0;              // optimizer steps done
+  int64_t tokens_seen = 0;       // target tokens trained on
+  int64_t sampler_position = 0;  // global index of the next sample
+  uint64_t seed = 0;
+  std::string config_text;          // the resolved config, YAML
+  std::string program_version;      // "0.1.0"
+  Digest dataset_hash;              // all zero: none
+  std::filesystem::path tokenizer;  // copied as tokenizer.model; empty: none
+  std::vector<const Weight*> weights;
+  std::vector<OptimizerState> optimizer;
+};
+
+struct SaveOptions {
+  // Letters, digits, "._-": tells this run's unfinished directories from those of others. The same
+  // for all processes of a run, also of a resumed one.
+  std::string run_id;
+  // Once the new checkpoint is whole, older ones beyond this many, the new one included, are
+  // removed; 0 keeps all. Later steps (of a run resumed from an earlier one) are left alone.
+  int64_t keep = 0;
+};
+
+// Writes directory/step-<step>, making the directory if need be, and returns its path. It appears
+// whole or not at all; one of the same step is replaced. Every rank calls it with the same scalars
+// and options; dense weights and replicas must be equal on the ranks that hold them.
+// A failure on one rank reaches all: its own error there, the same with its rank on the others;
+// earlier checkpoints are untouched then. Throws SpaceError, CheckpointError.
+std::filesystem::path save_checkpoint(const std::filesystem::path& directory,
+                                      const CheckpointState& state, const Groups& groups,
+                                      const SaveOptions& options,
+                                      FileSystem& files = FileSystem::real());
+
+// A checkpoint opened for reading.
+class Checkpoint {
+ public:
+  // Reads and checks the manifest; any rank may call it by itself. Throws CheckpointError naming
+  // the path, also for a directory that was never finished.
+  static Checkpoint open(const std::filesystem::path& path, FileSystem& files = FileSystem::real());
+
+  const std::filesystem::path& path() const { return path_; }
+  const Manifest& manifest() const { return manifest_; }
+
+  // A whole file of it, "config.yaml", checked against its hashes. Throws CheckpointError.
+  std::string read_file(const std::string& name) const;
+
+  // Fills the weights and, if given, the optimizer's state, each rank what it holds, in any layout.
+  // Hashes are checked while reading; the checkpoint must hold exactly these tensors, of these
+  // shapes and dtypes (without `optimizer`: of the model). Every rank calls it, listing all
+  // weights as in CheckpointState; errors reach all as in save_checkpoint. After an error the
+  // values are unspecified. Throws CheckpointError naming file and tensor.
+  void load(const std::vector<Weight*>& weights, Collectives& world) const;
+  void load(const std::vector<Weight*>& weights, const std::vector<OptimizerState>& optimizer,
+            Collectives& world) const;
+
+ private:
+  Checkpoint(std::filesystem::path path, Manifest manifest, FileSystem& files)
+      : path_(std::move(path)), manifest_(std::move(manifest)), files_(&files) {}
+
+  std::filesystem::path path_;
+  Manifest manifest_;
+  FileSystem* files_;
+};
+
+struct CheckpointEntry {
+  int64_t step = 0;
+  std::filesystem::path path;
+};
+
+// The finished checkpoints of a directory, by step; none if the directory doesn't exist.
+// Throws CheckpointError when it can't be read.
+std::vector<CheckpointEntry> list_checkpoints(const std::filesystem::path& directory,
+                                              FileSystem& files = FileSystem::real());
+std::optional<CheckpointEntry> latest_checkpoint(const std::filesystem::path& directory,
+                                                 FileSystem& files = FileSystem::real());
+
+}  // namespace switchyard

@@ -1,0 +1,36 @@
+// Names of checkpoint directories, finished ones and those being written or removed.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "safetensors/file_system.h"
+
+namespace switchyard {
+
+inline constexpr std::string_view kManifestName = "manifest.pb";
+
+std::string step_name(int64_t step);                                // "step-00001200"
+std::string writing_name(int64_t step, const std::string& run_id);  // "step-00001200.writing-a"
+std::string removing_name(int64_t step, const std::string& run_id);
+// Empty for any other name.
+std::optional<int64_t> step_of(std::string_view name);
+// Whether it is the name of a directory being written or removed, of this run or of any.
+bool is_unfinished(std::string_view name, std::string_view run_id);
+bool is_unfinished(std::string_view name);
+
+// Makes the directory and those above it, synced; fine if it is there.
+void make_directories(const std::filesystem::path& path, FileSystem& files);
+// Removes a directory of files, the manifest first. Returns 0 or the errno of the first failure.
+int remove_directory(const std::filesystem::path& path, FileSystem& files);
+// Throws as throw_file_error.
+void sync_directory(const std::filesystem::path& path, FileSystem& files);
+
+// Keeps the newest `keep` of those up to `step`; see SaveOptions::keep. Warns of what fails.
+void remove_older_checkpoints(const std::filesystem::path& directory, int64_t step, int64_t keep,
+                              const std::string& run_id, FileSystem& files);
+
+}  // namespace switchyard

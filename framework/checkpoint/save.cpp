@@ -1,0 +1,301 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <system_error>
+
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/log.h"
+#include "checkpoint/agree.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/directory.h"
+#include "checkpoint/tensors.h"
+#include "safetensors/safetensors.h"
+
+namespace switchyard {
+namespace {
+
+using Path = std::filesystem::path;
+
+// Every rank's bytes, on every rank.
+std::vector<std::string> gather(Collectives& world, std::string mine) {
+  InlineStream stream;
+  const auto ranks = static_cast<size_t>(world.size());
+  auto size = static_cast<int64_t>(mine.size());
+  std::vector<int64_t> sizes(ranks);
+  const std::vector<int64_t> ones(ranks, 1);
+  world
+      .all_gather(stream, TensorView(&size, DType::kInt64, {1}), ones,
+                  TensorView(sizes.data(), DType::kInt64, {world.size()}))
+      ->wait();
+  int64_t total = 0;
+  for (const int64_t part : sizes) total += part;
+  std::string all(static_cast<size_t>(total), '\0');
+  world
+      .all_gather(stream, TensorView(mine.data(), DType::kUint8, {size}), sizes,
+                  TensorView(all.data(), DType::kUint8, {total}))
+      ->wait();
+  std::vector<std::string> parts;
+  size_t at = 0;
+  for (const int64_t part : sizes) {
+    parts.push_back(all.substr(at, static_cast<size_t>(part)));
+    at += static_cast<size_t>(part);
+  }
+  return parts;
+}
+
+ManifestFile record_of(const FileOutput& out) {
+  return {.name = out.path().filename().string(),
+          .size_bytes = out.size_bytes(),
+          .chunks = out.chunk_digests()};
+}
+
+class Saver {
+ public:
+  Saver(const Path& directory, const CheckpointState& state, const Groups& groups,
+        const SaveOptions& options, FileSystem& files)
+      : directory_(directory),
+        state_(state),
+        world_(*groups.world),
+        expert_group_size_(groups.expert->size()),
+        options_(options),
+        files_(files),
+        writing_(directory / writing_name(state.step, options.run_id)),
+        final_(directory / step_name(state.step)),
+        tensors_(global_tensors(state.weights, state.optimizer)),
+        owners_(owners_of(tensors_, world_.size(), expert_group_size_)) {
+    SWITCHYARD_CHECK(state.step >= 0 && is_shard_name(options.run_id), "step ", state.step,
+                     ", run id ", options.run_id);
+    SWITCHYARD_CHECK(world_.size() % expert_group_size_ == 0, world_.size(), " ranks");
+    name_files();
+  }
+
+  Path save() {
+    try {
+      run_and_agree(world_, [&] {
+        if (world_.rank() == 0) prepare();
+      });
+      run_and_agree(world_, [&] {
+        if (world_.rank() == 0) write_texts();
+        write_part(TensorPart::kModel);
+        write_part(TensorPart::kOptimizer);
+      });
+      const std::vector<std::string> parts = gather(world_, encode_manifest(manifest_));
+      run_and_agree(world_, [&] {
+        if (world_.rank() == 0) commit(parts);
+      });
+    } catch (...) {
+      // What can't be removed is removed before the next checkpoint.
+      if (world_.rank() == 0 && !committed_) remove_directory(writing_, files_);
+      throw;
+    }
+    if (world_.rank() == 0) {
+      remove_older_checkpoints(directory_, state_.step, options_.keep, options_.run_id, files_);
+    }
+    return final_;
+  }
+
+ private:
+  static constexpr const char* kStems[] = {"model", "optimizer"};
+  static size_t index_of(TensorPart part) { return part == TensorPart::kModel ? 0 : 1; }
+
+  // A rank that writes nothing of a part has no file of it, and no number either.
+  void name_files() {
+    for (const TensorPart part : {TensorPart::kModel, TensorPart::kOptimizer}) {
+      std::set<int> writers;
+      for (size_t i = 0; i < tensors_.size(); ++i) {
+        if (tensors_[i].part == part) writers.insert(owners_[i]);
+      }
+      int64_t number = 0;
+      for (const int rank : writers) {
+        file_names_[index_of(part)][rank] =
+            shard_name(kStems[index_of(part)], ++number, static_cast<int64_t>(writers.size()));
+      }
+    }
+  }
+
+  void prepare() {
+    make_directories(directory_, files_);
+    std::vector<std::string> names;
+    if (const int error = files_.list(directory_, names)) {
+      throw_file_error(error, "cannot read the directory", directory_);
+    }
+    // Of an attempt of this run that was killed; what can't be removed fails below if it matters.
+    for (const std::string& name : names) {
+      if (is_unfinished(name, options_.run_id)) remove_directory(directory_ / name, files_);
+    }
+    if (const int error = files_.make_directory(writing_)) {
+      throw_file_error(error, "cannot make the directory", writing_);
+    }
+  }
+
+  void write_text(const std::string& name, std::string_view text) {
+    FileOutput out(files_, writing_ / name);
+    out.write(text);
+    out.finish();
+    manifest_.files.push_back(record_of(out));
+  }
+
+  void write_texts() {
+    write_text("config.yaml", state_.config_text);
+    SafetensorsIndex index;
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      const GlobalTensor& tensor = tensors_[i];
+      if (tensor.part != TensorPart::kModel) continue;
+      index.file_of[tensor.name] = file_names_[index_of(TensorPart::kModel)].at(owners_[i]);
+      index.total_bytes += static_cast<uint64_t>(tensor.shape.elements()) * size_of(tensor.dtype);
+    }
+    write_text("model.safetensors.index.json", index_text(index));
+    if (!state_.tokenizer.empty()) {
+      FileInput in(files_, state_.tokenizer, Links::kFollow);
+      std::string model(in.size_bytes(), '\0');
+      in.read(0, model.data(), model.size());
+      write_text("tokenizer.model", model);
+    }
+  }
+
+  // This rank's file of the part.
+  void write_part(TensorPart part) {
+    const auto& names = file_names_[index_of(part)];
+    const auto mine = names.find(world_.rank());
+    if (mine == names.end()) return;
+    std::vector<StoredTensor> entries;
+    std::map<std::string_view, const GlobalTensor*> by_name;
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      const GlobalTensor& tensor = tensors_[i];
+      if (tensor.part != part || owners_[i] != world_.rank()) continue;
+      SWITCHYARD_CHECK(tensor.held, tensor.name, " is written by a rank that does not hold it");
+      by_name[tensor.name] = &tensor;
+      entries.push_back({.name = tensor.name,
+                         .type = stored_type(tensor.dtype),
+                         .shape = stored_shape(tensor.shape)});
+    }
+    FileOutput out(files_, writing_ / mine->second);
+    const HeaderBytes made = make_header(std::move(entries), {}, out.path().string());
+    out.write(made.bytes);
+    for (const StoredTensor& entry : made.header.tensors) {
+      const GlobalTensor& tensor = *by_name.at(entry.name);
+      manifest_.tensors.push_back(
+          {.name = entry.name,
+           .part = part,
+           .type = entry.type,
+           .shape = entry.shape,
+           .slices = {{.file = mine->second,
+                       .begin = entry.begin,
+                       .end = entry.end,
+                       .first_element = 0,
+                       .elements = static_cast<uint64_t>(tensor.shape.elements()),
+                       .digest = write_bytes(out, tensor)}}});
+    }
+    out.finish();
+    manifest_.files.push_back(record_of(out));
+  }
+
+  // Appends the tensor's bytes, wherever they lie; returns their hash.
+  Digest write_bytes(FileOutput& out, const GlobalTensor& tensor) {
+    const size_t size = tensor.value.size_bytes();
+    const auto* source = static_cast<const std::byte*>(tensor.value.raw());
+    Memory& memory = tensor.weight->memory();
+    Hasher hasher;
+    for (size_t at = 0; at < size; at += kChunkBytes) {
+      const size_t piece = std::min<size_t>(kChunkBytes, size - at);
+      const std::byte* bytes = source + at;
+      if (!memory.host_accessible()) {
+        staging_.resize(kChunkBytes);
+        memory.copy_out(staging_.data(), bytes, piece);
+        bytes = staging_.data();
+      }
+      hasher.add(bytes, piece);
+      out.write(bytes, piece);
+    }
+    return hasher.digest();
+  }
+
+  // Rank 0: the manifest of all ranks' parts, then the directory's final name.
+  void commit(const std::vector<std::string>& parts) {
+    Manifest whole{.program_version = state_.program_version,
+                   .step = state_.step,
+                   .tokens_seen = state_.tokens_seen,
+                   .sampler_position = state_.sampler_position,
+                   .seed = state_.seed,
+                   .layout = {.ranks = world_.size(), .expert_group_size = expert_group_size_},
+                   .config_hash = digest_of(state_.config_text),
+                   .dataset_hash = state_.dataset_hash};
+    for (const std::string& bytes : parts) {
+      Manifest part = decode_manifest(bytes, writing_.string());
+      std::move(part.tensors.begin(), part.tensors.end(), std::back_inserter(whole.tensors));
+      std::move(part.files.begin(), part.files.end(), std::back_inserter(whole.files));
+    }
+    std::sort(whole.tensors.begin(), whole.tensors.end(),
+              [](const ManifestTensor& a, const ManifestTensor& b) {
+                return std::tie(a.part, a.name) < std::tie(b.part, b.name);
+              });
+    std::sort(whole.files.begin(), whole.files.end(),
+              [](const ManifestFile& a, const ManifestFile& b) { return a.name < b.name; });
+    check_manifest(whole, writing_.string());
+
+    const Path temporary = writing_ / "manifest.pb.writing";
+    FileOutput out(files_, temporary);
+    out.write(encode_manifest(whole));
+    out.finish();
+    rename(temporary, writing_ / kManifestName);
+    sync_directory(writing_, files_);
+    publish();
+    sync_directory(directory_, files_);
+    if (replaced_) {
+      if (const int error = remove_directory(writing_, files_)) {
+        log_warning("the checkpoint that was replaced could not be removed: {}: {}",
+                    writing_.string(), std::generic_category().message(error));
+      }
+    }
+  }
+
+  void publish() {
+    int error = files_.rename(writing_, final_);
+    if (error == ENOTEMPTY || error == EEXIST) {
+      // A checkpoint of the same step, from before an earlier one was resumed, changes places.
+      error = files_.exchange(writing_, final_);
+      replaced_ = error == 0;
+      if (error == EINVAL || error == ENOSYS) {
+        throw CheckpointError(
+            "there is a checkpoint of this step already, and the file system "
+            "cannot replace it",
+            final_.string(), "remove or rename that directory");
+      }
+    }
+    if (error != 0) throw_file_error(error, "cannot rename the finished directory to", final_);
+    committed_ = true;
+  }
+
+  void rename(const Path& from, const Path& to) {
+    if (const int error = files_.rename(from, to)) {
+      throw_file_error(error, "cannot rename the file to", to);
+    }
+  }
+
+  const Path directory_;
+  const CheckpointState& state_;
+  Collectives& world_;
+  const int expert_group_size_;
+  const SaveOptions& options_;
+  FileSystem& files_;
+  const Path writing_, final_;
+  const std::vector<GlobalTensor> tensors_;
+  const std::vector<int> owners_;
+  std::map<int, std::string> file_names_[2];  // by part and rank
+  Manifest manifest_;                         // tensors and files of this rank
+  std::vector<std::byte> staging_;            // of device memory
+  bool committed_ = false, replaced_ = false;
+};
+
+}  // namespace
+
+std::filesystem::path save_checkpoint(const Path& directory, const CheckpointState& state,
+                                      const Groups& groups, const SaveOptions& options,
+                                      FileSystem& files) {
+  return Saver(directory, state, groups, options, files).save();
+}
+
+}  // namespace switchyard

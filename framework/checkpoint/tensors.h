@@ -1,0 +1,32 @@
+// The tensors of a checkpoint under their global names, and which rank writes which: pure functions
+// of the model and the layout, equal on every rank.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+
+namespace switchyard {
+
+struct GlobalTensor {
+  std::string name;  // "decoder.block.3.moe.expert.17.wi", of the optimizer: "<weight>/adamw.first"
+  TensorPart part = TensorPart::kModel;
+  DType dtype = DType::kFloat32;
+  Shape shape;
+  const Weight* weight = nullptr;
+  int64_t expert = -1;  // its global number; -1 for a dense weight
+  bool held = false;    // on this rank
+  TensorView value;     // where it lies, if held
+};
+
+// Of every weight and state, all experts of all ranks, in an order that is the same on every rank.
+std::vector<GlobalTensor> global_tensors(const std::vector<const Weight*>& weights,
+                                         const std::vector<OptimizerState>& optimizer);
+
+// The rank that writes each tensor, by position in `tensors`. A weight and its state stay together;
+// an expert is written by one of the ranks that hold it, the rest by any; bytes are balanced.
+std::vector<int> owners_of(const std::vector<GlobalTensor>& tensors, int ranks,
+                           int expert_group_size);
+
+}  // namespace switchyard

@@ -1,0 +1,88 @@
+#include "checkpoint/verified_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/errors.h"
+
+namespace switchyard {
+
+static constexpr const char* kAdvice = "use an earlier checkpoint, or another copy of this one";
+
+VerifiedFile::VerifiedFile(FileSystem& files, const std::filesystem::path& directory,
+                           const Manifest& manifest, const ManifestFile& record)
+    : manifest_(manifest), record_(record), input_(files, directory / record.name, Links::kRefuse) {
+  const uint64_t size = input_.size_bytes();
+  if (size == record_.size_bytes) return;
+  std::string cut;
+  for (const ManifestTensor& tensor : manifest_.tensors) {
+    for (const TensorSlice& slice : tensor.slices) {
+      if (slice.file == record_.name && slice.begin <= size && size < slice.end) {
+        cut = fmt::format(": it ends inside tensor \"{}\"", tensor.name);
+      }
+    }
+  }
+  throw CheckpointError(
+      fmt::format("the file has {} bytes instead of {}{}", size, record_.size_bytes, cut), where(),
+      kAdvice);
+}
+
+void VerifiedFile::read(uint64_t begin, uint64_t end,
+                        const std::function<void(const std::byte*, size_t)>& take) {
+  SWITCHYARD_CHECK(begin <= end && end <= record_.size_bytes, where(), ": ", begin, " to ", end);
+  while (begin < end) {
+    load_chunk(begin / kChunkBytes);
+    const uint64_t offset = begin % kChunkBytes;
+    const uint64_t piece = std::min(end - begin, bytes_.size() - offset);
+    take(bytes_.data() + offset, piece);
+    begin += piece;
+  }
+}
+
+std::string VerifiedFile::read_text(uint64_t begin, uint64_t end) {
+  std::string text;
+  text.reserve(end - begin);
+  read(begin, end, [&text](const std::byte* data, size_t size_bytes) {
+    text.append(reinterpret_cast<const char*>(data), size_bytes);
+  });
+  return text;
+}
+
+void VerifiedFile::load_chunk(uint64_t chunk) {
+  if (chunk == chunk_) return;
+  chunk_ = UINT64_MAX;
+  const uint64_t begin = chunk * kChunkBytes;
+  const uint64_t end = std::min(begin + kChunkBytes, record_.size_bytes);
+  bytes_.resize(end - begin);
+  input_.read(begin, bytes_.data(), bytes_.size());
+  if (digest_of(bytes_.data(), bytes_.size()) != record_.chunks[chunk]) {
+    throw CheckpointError(fmt::format("the file is damaged between bytes {} and {}{}", begin, end,
+                                      damaged_tensors(begin, end)),
+                          where(), kAdvice);
+  }
+  chunk_ = chunk;
+}
+
+// Which tensors of the damaged chunk differ from their own hashes.
+std::string VerifiedFile::damaged_tensors(uint64_t begin, uint64_t end) {
+  std::string names;
+  std::vector<std::byte> piece(kChunkBytes);
+  for (const ManifestTensor& tensor : manifest_.tensors) {
+    for (const TensorSlice& slice : tensor.slices) {
+      if (slice.file != record_.name || slice.end <= begin || slice.begin >= end) continue;
+      Hasher hasher;
+      for (uint64_t at = slice.begin; at < slice.end; at += piece.size()) {
+        const size_t size = std::min<uint64_t>(piece.size(), slice.end - at);
+        input_.read(at, piece.data(), size);
+        hasher.add(piece.data(), size);
+      }
+      if (hasher.digest() == slice.digest) continue;
+      names += fmt::format("{}tensor \"{}\"", names.empty() ? ", in " : ", ", tensor.name);
+    }
+  }
+  return names;
+}
+
+}  // namespace switchyard
