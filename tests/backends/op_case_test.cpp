@@ -1,0 +1,77 @@
+// Every backend computes every operation as the reference does: float activations against the
+// reference in float64, within the case's tolerance; choices, positions and everything else that is
+// exact against the reference in the same dtype, bit by bit.
+#include <gtest/gtest.h>
+
+#include "support/backends.h"
+#include "support/op_cases.h"
+
+namespace switchyard::test {
+namespace {
+
+struct Parameter {
+  size_t backend;  // in backends_under_test()
+  DType dtype;
+  size_t op_case;  // in op_cases()
+};
+
+std::string name_of_parameter(const Parameter& parameter) {
+  return backends_under_test()[parameter.backend].name + "_" +
+         std::string(name_of(parameter.dtype)) + "_" + op_cases()[parameter.op_case].name;
+}
+
+void PrintTo(const Parameter& parameter, std::ostream* out) {
+  *out << name_of_parameter(parameter);
+}
+
+std::vector<Parameter> parameters() {
+  std::vector<Parameter> parameters;
+  const std::vector<BackendUnderTest> backends = backends_under_test();
+  for (size_t backend = 0; backend < backends.size(); ++backend) {
+    for (const DType dtype : backends[backend].dtypes) {
+      for (size_t i = 0; i < op_cases().size(); ++i) parameters.push_back({backend, dtype, i});
+    }
+  }
+  return parameters;
+}
+
+std::vector<Result> results_of(const OpCase& op_case, Device& device, DType dtype, DType rounding) {
+  OpRun run(op_case, device, dtype, rounding);
+  run.forward();
+  if (op_case.backward) run.backward();
+  return run.results();
+}
+
+class Backends : public testing::TestWithParam<Parameter> {};
+
+TEST_P(Backends, AgreeWithTheReference) {
+  const OpCase& op_case = op_cases()[GetParam().op_case];
+  const DType dtype = GetParam().dtype;
+  const BackendUnderTest backend = backends_under_test()[GetParam().backend];
+  if (!backend.usable) GTEST_SKIP() << backend.name << " cannot run on this machine";
+  Device device(backend.make());
+  Device oracle = reference_device();
+  const std::vector<Result> actual = results_of(op_case, device, dtype, dtype);
+  const std::vector<Result> precise = results_of(op_case, oracle, DType::kFloat64, dtype);
+  const std::vector<Result> same_dtype = results_of(op_case, oracle, dtype, dtype);
+
+  ASSERT_EQ(actual.size(), precise.size());
+  ASSERT_FALSE(actual.empty());
+  for (size_t i = 0; i < actual.size(); ++i) {
+    ASSERT_EQ(actual[i].name, precise[i].name);
+    ASSERT_EQ(actual[i].shape, precise[i].shape) << actual[i].name;
+    if (actual[i].exact) {
+      EXPECT_EQ(actual[i].numbers, same_dtype[i].numbers) << actual[i].name;
+    } else {
+      EXPECT_LE(relative_difference(actual[i].numbers, precise[i].numbers),
+                op_case.tolerance.float32)
+          << actual[i].name << " " << actual[i].shape;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Operations, Backends, testing::ValuesIn(parameters()),
+                         [](const auto& parameter) { return name_of_parameter(parameter.param); });
+
+}  // namespace
+}  // namespace switchyard::test

@@ -1,0 +1,294 @@
+// Cases of Norm, Elementwise, RandomOps, Loss and Update.
+#include <numeric>
+
+#include "support/op_cases.h"
+
+namespace switchyard::test {
+namespace {
+
+OpCase rms_norm_case(int64_t rows, int64_t columns, double size, double epsilon) {
+  return {
+      .name = "rms_norm_" + std::to_string(rows) + "x" + std::to_string(columns) +
+              (size < 1 ? "_small" : ""),
+      .inputs = {normal("x", {rows, columns}, size)},
+      .weights = {normal_weight("w", {columns})},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            rms_norm(ctx, run.in("x"), run.weight("w"), epsilon, run.output("y", {rows, columns}),
+                     run.saved("inverse_rms", {rows}, Element::kAccurate));
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const int64_t leaves[] = {0, rows / 2, rows};
+            rms_norm_backward(ctx, run.in("x"), run.in("inverse_rms"), run.d_output("y"), leaves,
+                              run.d_input("x"), Write::kOverwrite, run.weight("w"));
+          },
+  };
+}
+
+// The residual's gradient stands in dx already; a second call adds to the weight's gradient too.
+OpCase rms_norm_residual_case() {
+  return {
+      .name = "rms_norm_residual",
+      .inputs = {normal("x", {4, 9}), normal("z", {3, 9})},
+      .weights = {normal_weight("w", {9})},
+      .run =
+          [](ExecContext& ctx, OpRun& run) {
+            const TensorView normed = run.temporary("normed", {4, 9});
+            rms_norm(ctx, run.in("x"), run.weight("w"), 1e-6, normed,
+                     run.saved("inverse_x", {4}, Element::kAccurate));
+            add(ctx, run.in("x"), normed, run.output("y", {4, 9}));
+            rms_norm(ctx, run.in("z"), run.weight("w"), 1e-6, run.output("y2", {3, 9}),
+                     run.saved("inverse_z", {3}, Element::kAccurate));
+          },
+      .backward =
+          [](ExecContext& ctx, OpRun& run) {
+            const int64_t four[] = {0, 4}, three[] = {0, 3};
+            copy(ctx, run.d_output("y"), run.d_input("x"));
+            rms_norm_backward(ctx, run.in("x"), run.in("inverse_x"), run.d_output("y"), four,
+                              run.d_input("x"), Write::kAccumulate, run.weight("w"));
+            rms_norm_backward(ctx, run.in("z"), run.in("inverse_z"), run.d_output("y2"), three,
+                              run.d_input("z"), Write::kOverwrite, run.weight("w"));
+          },
+  };
+}
+
+// fill_zero, copy, add and scale, in place and not, with conversions.
+OpCase arithmetic_case(int64_t rows) {
+  const Shape shape = {rows, 11};
+  return {
+      .name = "arithmetic_" + std::to_string(rows) + "_rows",
+      .inputs = {normal("a", shape), normal("b", shape), integers("ids", shape, -9, 9)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView a = run.in("a"), b = run.in("b");
+            const TensorView y = run.output("y", shape), exact = run.exact("exact", shape);
+            fill_zero(ctx, run.exact("zero", shape));
+            fill_zero(ctx, run.exact("no_ids", shape, Element::kInt64));
+            copy(ctx, run.in("ids"), run.exact("same_ids", shape, Element::kInt32));
+            copy(ctx, a, exact);
+            copy(ctx, a, run.exact("accurate", shape, Element::kAccurate));
+            copy(ctx, a, y);          // y = a
+            add(ctx, y, b, y);        // y = a + b
+            add(ctx, a, y, y);        // y = 2 a + b
+            scale(ctx, y, -0.75, y);  // y = -1.5 a - 0.75 b
+            scale(ctx, b, 1.0 / 3.0, run.output("third", shape));
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            scale(ctx, run.d_output("y"), -1.5, run.d_input("a"));
+            scale(ctx, run.d_output("third"), 1.0 / 3.0, run.d_input("b"));
+            const TensorView from_y = run.temporary("from_y", shape);
+            scale(ctx, run.d_output("y"), -0.75, from_y);
+            add(ctx, from_y, run.d_input("b"), run.d_input("b"));
+          },
+  };
+}
+
+OpCase embedding_case(int64_t rows) {
+  return {
+      .name = "embedding_" + std::to_string(rows) + "_rows",
+      // Ids repeat, and 8 and 9 never come.
+      .inputs = {integers("ids", {rows}, 0, 8)},
+      .weights = {normal_weight("table", {10, 7})},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            embedding(ctx, run.weight("table"), run.in("ids"), run.output("y", {rows, 7}));
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const int64_t leaves[] = {0, rows / 3, rows};
+            embedding_gradient(ctx, run.in("ids"), run.d_output("y"), leaves, run.weight("table"));
+          },
+  };
+}
+
+// The table is the vocabulary head's weight too, whose gradient is written first.
+OpCase tied_embedding_case() {
+  return {
+      .name = "embedding_tied",
+      .inputs = {given("ids", Element::kInt32, {4}, {3, 0, 3, 2})},
+      .weights = {normal_weight("table", {5, 6})},
+      .run =
+          [](ExecContext& ctx, OpRun& run) {
+            const TensorView x = run.saved("x", {4, 6});
+            embedding(ctx, run.weight("table"), run.in("ids"), x);
+            linear(ctx, x, run.weight("table"), run.output("logits", {4, 5}));
+          },
+      .backward =
+          [](ExecContext& ctx, OpRun& run) {
+            const int64_t leaves[] = {0, 4};
+            const TensorView dx = run.saved("dx", {4, 6});
+            linear_weight_gradient(ctx, run.in("x"), run.d_output("logits"), leaves,
+                                   run.weight("table"));
+            linear_input_gradient(ctx, run.d_output("logits"), run.weight("table"), dx,
+                                  Write::kOverwrite);
+            embedding_gradient(ctx, run.in("ids"), dx, leaves, run.weight("table"));
+          },
+  };
+}
+
+OpCase distance_bias_case() {
+  return {
+      .name = "distance_bias",
+      .inputs = {given("bucket", Element::kInt32, {7}, {0, 3, 3, 1, 0, 5, 1})},
+      .weights = {normal_weight("table", {6, 4})},
+      .run =
+          [](ExecContext& ctx, OpRun& run) {
+            distance_bias(ctx, run.weight("table"), run.in("bucket"),
+                          run.output("bias", {4, 7}, Element::kAccurate));
+          },
+      .backward =
+          [](ExecContext& ctx, OpRun& run) {
+            // As two leaves that share the gradient out unevenly, then a call without leaves.
+            const TensorView parts = run.temporary("parts", {2, 4, 7}, Element::kAccurate);
+            scale(ctx, run.d_output("bias"), 0.25, parts.rows(0, 1).reshape({4, 7}));
+            scale(ctx, run.d_output("bias"), 0.75, parts.rows(1, 2).reshape({4, 7}));
+            distance_bias_gradient(ctx, parts, run.in("bucket"), run.weight("table"));
+            distance_bias_gradient(ctx, parts.rows(0, 0), run.in("bucket"), run.weight("table"));
+          },
+  };
+}
+
+OpCase random_case(const std::string& name, const Shape& shape, Purpose purpose, double strength) {
+  const bool is_jitter = purpose == Purpose::kJitter;
+  const auto apply = [=](ExecContext& ctx, OpRun& run, TensorView from, TensorView to) {
+    const RandomRows random = {{.seed = 11, .step = 5, .layer = 3, .purpose = purpose},
+                               run.in("token")};
+    is_jitter ? jitter(ctx, from, strength, random, to) : dropout(ctx, from, strength, random, to);
+  };
+  return {
+      .name = (is_jitter ? "jitter_" : "dropout_") + name,
+      .inputs = {normal("x", shape), tokens(shape[0], 1000)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            apply(ctx, run, run.in("x"), run.output("y", shape));
+            const TensorView in_place = run.exact("in_place", shape);
+            copy(ctx, run.in("x"), in_place);
+            apply(ctx, run, in_place, in_place);
+          },
+      .backward = [=](ExecContext& ctx,
+                      OpRun& run) { apply(ctx, run, run.d_output("y"), run.d_input("x")); },
+  };
+}
+
+struct CrossEntropyCase {
+  std::string name;
+  int64_t rows, vocabulary;
+  Numbers targets;
+  double scale = 1;   // of the gradient
+  double spread = 1;  // of the logits
+};
+
+OpCase cross_entropy_case(const CrossEntropyCase& c) {
+  const Shape shape = {c.rows, c.vocabulary};
+  return {
+      .name = "cross_entropy_" + c.name,
+      .inputs = {normal("logits", shape, c.spread),
+                 given("targets", Element::kInt32, {c.rows}, c.targets)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            cross_entropy(ctx, run.in("logits"), run.in("targets"), c.scale,
+                          run.output("losses", {c.rows}, Element::kFloat64), {});
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView losses = run.saved("losses2", {c.rows}, Element::kFloat64);
+            cross_entropy(ctx, run.in("logits"), run.in("targets"), c.scale, losses,
+                          run.d_input("logits"));
+            const TensorView in_place = run.saved("in_place", shape);
+            copy(ctx, run.in("logits"), in_place);
+            cross_entropy(ctx, in_place, run.in("targets"), c.scale, losses, in_place);
+          },
+      .objective =
+          [=](OpRun& run) {
+            const Numbers losses = run.numbers("losses");
+            return c.scale * std::accumulate(losses.begin(), losses.end(), 0.0);
+          },
+      .tolerance = {.float32 = 5e-6},
+  };
+}
+
+OpCase sum_of_squares_case(int64_t count) {
+  return {
+      .name = "sum_of_squares_" + std::to_string(count),
+      .inputs = {constant("x", {count})},
+      .run =
+          [](ExecContext& ctx, OpRun& run) {
+            sum_of_squares(ctx, run.in("x"), run.output("sum", {1}, Element::kFloat64));
+          },
+  };
+}
+
+OpCase adamw_case(const std::string& name, int64_t count, const AdamWStep& step) {
+  Numbers second = normal_numbers("second", {count}, 0.1);
+  for (double& value : second) value *= value;  // a mean of squares
+  return {
+      .name = "adamw_" + name,
+      .inputs = {given("w0", Element::kAccurate, {count}, normal_numbers("w0", {count})),
+                 given("g", Element::kAccurate, {count}, normal_numbers("g", {count}, 0.1)),
+                 given("m0", Element::kAccurate, {count}, normal_numbers("m0", {count}, 0.1)),
+                 given("v0", Element::kAccurate, {count}, second)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView w = run.output("w", {count}, Element::kAccurate);
+            const TensorView m = run.saved("m", {count}, Element::kAccurate);
+            const TensorView v = run.saved("v", {count}, Element::kAccurate);
+            copy(ctx, run.in("w0"), w);
+            copy(ctx, run.in("m0"), m);
+            copy(ctx, run.in("v0"), v);
+            adamw(ctx, step, w, run.in("g"), m, v);
+          },
+  };
+}
+
+}  // namespace
+
+void add_elementwise_cases(std::vector<OpCase>& cases) {
+  cases.push_back(rms_norm_case(5, 48, 1, 1e-6));
+  cases.push_back(rms_norm_case(1, 7, 1, 1e-6));
+  cases.push_back(rms_norm_case(0, 8, 1, 1e-6));
+  cases.push_back(rms_norm_case(33, 65, 1, 1e-5));
+  cases.push_back(rms_norm_case(3, 16, 1e-3, 1e-6));  // epsilon counts as much as the mean square
+  cases.push_back(rms_norm_residual_case());
+
+  cases.push_back(arithmetic_case(0));
+  cases.push_back(arithmetic_case(1));
+  cases.push_back(arithmetic_case(7));
+  cases.push_back(embedding_case(0));
+  cases.push_back(embedding_case(1));
+  cases.push_back(embedding_case(19));
+  cases.push_back(tied_embedding_case());
+  cases.push_back(distance_bias_case());
+
+  cases.push_back(random_case("tenth", {6, 13}, Purpose::kFinalDropout, 0.1));
+  cases.push_back(random_case("most", {3, 64}, Purpose::kFinalDropout, 0.9));
+  cases.push_back(random_case("off", {3, 5}, Purpose::kFinalDropout, 0.0));
+  cases.push_back(random_case("no_rows", {0, 5}, Purpose::kFinalDropout, 0.5));
+  cases.push_back(random_case("hundredth", {6, 13}, Purpose::kJitter, 0.01));
+  cases.push_back(random_case("large", {5, 33}, Purpose::kJitter, 0.7));
+  cases.push_back(random_case("no_rows", {0, 5}, Purpose::kJitter, 0.5));
+
+  cases.push_back(cross_entropy_case({"plain", 4, 9, {0, 8, 3, 3}}));
+  cases.push_back(cross_entropy_case({"ignored", 5, 131, {-100, 7, 130, -100, 0}, 0.125}));
+  cases.push_back(cross_entropy_case({"all_ignored", 2, 5, {-100, -100}}));
+  cases.push_back(cross_entropy_case({"no_rows", 0, 5, {}}));
+  cases.push_back(cross_entropy_case({"one_word", 2, 1, {0, -100}}));
+  cases.push_back(cross_entropy_case({"large_logits", 3, 17, {1, 2, 16}, 1, 40}));
+
+  cases.push_back(sum_of_squares_case(0));
+  cases.push_back(sum_of_squares_case(1));
+  cases.push_back(sum_of_squares_case(10007));
+  cases.push_back(adamw_case("first", 13, {.learning_rate = 1e-2}));
+  cases.push_back(adamw_case("decay", 65,
+                             {.learning_rate = 3e-2,
+                              .beta1 = 0.8,
+                              .beta2 = 0.95,
+                              .epsilon = 1e-6,
+                              .weight_decay = 0.1,
+                              .step = 7,
+                              .gradient_scale = 0.3}));
+  cases.push_back(adamw_case("empty", 0, {.learning_rate = 1e-2}));
+}
+
+}  // namespace switchyard::test
