@@ -33,20 +33,20 @@ class Collectives {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Replaces x on every rank by the element-wise sum or maximum over the ranks; the same bits on
-  // all.
+  // Replaces x on every rank by the element-wise sum or maximum over the ranks, taken in rank order:
+  // the same bits on all ranks and from every host implementation. A maximum with a NaN is NaN.
   //   x  float32, float64 or int64; bf16 is never reduced
   virtual std::unique_ptr<Work> all_reduce(Stream& stream, TensorView x, ReduceOp op) = 0;
 
   // Rank r receives the sum over ranks of the r-th part of x.
   //   x         float32, float64 or int64 [sum of part_rows, ...]; left unspecified
-  //   part      [part_rows[rank()], ...]
+  //   part      [part_rows[rank()], ...]; may be this rank's own rows of x
   virtual std::unique_ptr<Work> reduce_scatter(Stream& stream, TensorView x,
                                                std::span<const int64_t> part_rows,
                                                TensorView part) = 0;
 
   // Concatenates every rank's rows in rank order.
-  //   rows      any dtype [part_rows[rank()], ...]
+  //   rows      any dtype [part_rows[rank()], ...]; may be this rank's own rows of gathered
   //   gathered  [sum of part_rows, ...], the same trailing shape
   virtual std::unique_ptr<Work> all_gather(Stream& stream, TensorView rows,
                                            std::span<const int64_t> part_rows,
@@ -72,7 +72,8 @@ class Collectives {
 
   // Tells all other ranks that this one fails, so that their next or current operation throws a
   // RankError with `reason` instead of hanging. Called from a rank's catch, may be called on any
-  // group.
+  // group. Ranks that are processes end at once instead, this one too; main() ends them through
+  // its Job, with an exit code of its choice.
   virtual void abort(const std::string& reason) noexcept = 0;
 };
 
