@@ -125,7 +125,7 @@ void check_batch(const Config& config) {
         fmt::format("{} micro-batches can't share out {} routing group{} of {} sequences{}", parts,
                     groups, groups == 1 ? "" : "s", group, automatic ? " (auto)" : ""),
         config.origins.of({"train.micro_batches", "train.batch_sequences", "moe.group_sequences"}),
-        fmt::format("use {} micro-batches, or set {}moe.group_sequences", divisors_text(groups),
+        fmt::format("use micro_batches: {}, or set {}moe.group_sequences", divisors_text(groups),
                     automatic ? "" : "another "));
 }
 
