@@ -97,39 +97,37 @@ void CpuKernels::attention(ExecContext&, const AttentionInput& in, TensorView ou
   const Heads at(in, loops_);
   const int64_t block_rows = std::min(kQueryBlock, at.queries);
   const int64_t blocks = (at.queries + block_rows - 1) / block_rows;
-  team_.units(at.batch * at.heads * blocks, block_rows * at.keys * at.width / 4,
-              [&](int64_t unit, int thread) {
-                const int64_t b = unit / (at.heads * blocks), h = unit / blocks % at.heads;
-                const int64_t first = unit % blocks * block_rows;
-                const int64_t rows = std::min(block_rows, at.queries - first);
-                float* scores = team_.buffer(thread, block_rows * at.keys + padded(at.keys));
-                float* factors = scores + block_rows * at.keys;
-                at.dot_products(b, h, first, rows, scores);
-                float* lse = log_sum_exp.data<float>() + (b * at.heads + h) * at.queries;
-                for (int64_t row = 0; row < rows; ++row) {
-                  const int64_t i = first + row;
-                  float* p = scores + row * at.keys;
-                  const cpu::LoopVisible visible = at.visible(b, i);
-                  float max = 0;
-                  const float sum =
-                      loops_.attention_softmax(at.keys, p, at.scale, at.bias(h, i), &visible, &max);
-                  lse[i] = max + std::log(sum);
-                  if (at.has_dropout()) {
-                    at.dropout_factors(b, i, h, factors);
-                    loops_.multiply(at.keys, p, factors, p);
-                  }
-                }
-                cpu::sgemm(rows, at.width, at.keys, 1.0f, {scores, at.keys},
-                           {at.key(in.v, b, at.key_head_of(h)), at.key_stride()}, 0.0f,
-                           at.query(out, b, first, h), at.query_stride());
-              });
+  const auto compute = [&](int64_t unit, int thread) {
+    const int64_t b = unit / (at.heads * blocks), h = unit / blocks % at.heads;
+    const int64_t first = unit % blocks * block_rows;
+    const int64_t rows = std::min(block_rows, at.queries - first);
+    float* scores = team_.buffer(thread, block_rows * at.keys + padded(at.keys));
+    float* factors = scores + block_rows * at.keys;
+    at.dot_products(b, h, first, rows, scores);
+    float* lse = log_sum_exp.data<float>() + (b * at.heads + h) * at.queries;
+    for (int64_t i = first; i < first + rows; ++i) {
+      float* p = scores + (i - first) * at.keys;
+      const cpu::LoopVisible visible = at.visible(b, i);
+      float max = 0;
+      const float sum =
+          loops_.attention_softmax(at.keys, p, at.scale, at.bias(h, i), &visible, &max);
+      lse[i] = max + std::log(sum);
+      if (!at.has_dropout()) continue;
+      at.dropout_factors(b, i, h, factors);
+      loops_.multiply(at.keys, p, factors, p);
+    }
+    cpu::sgemm(rows, at.width, at.keys, 1.0f, {scores, at.keys},
+               {at.key(in.v, b, at.key_head_of(h)), at.key_stride()}, 0.0f,
+               at.query(out, b, first, h), at.query_stride());
+  };
+  team_.units(at.batch * at.heads * blocks, block_rows * at.keys * at.width / 4, compute);
 }
 
 namespace {
 
 struct BackwardCall {
   const AttentionInput& in;
-  TensorView out, log_sum_exp, dout, dq, dk, dv;
+  TensorView log_sum_exp, dout, dq, dk, dv;
   float* dbias;  // [B, H, Sq + Sk - 1] or null
 };
 
@@ -149,9 +147,6 @@ void score_gradients(const Heads& at, const cpu::VectorLoops& loops, const Backw
     float *p = buffers.p + row * at.keys, *dp = buffers.dp + row * at.keys;
     const cpu::LoopVisible visible = at.visible(b, i);
     loops.attention_probability(at.keys, p, at.scale, at.bias(h, i), &visible, lse[i]);
-    // sum of p dp over the keys equals out . dout
-    const float mean =
-        loops.dot(at.width, at.query(call.out, b, i, h), at.query(call.dout, b, i, h));
     const float* factors = nullptr;
     if (at.has_dropout()) {
       at.dropout_factors(b, i, h, buffers.factors);
@@ -159,10 +154,9 @@ void score_gradients(const Heads& at, const cpu::VectorLoops& loops, const Backw
     }
     const bool sees_nothing = lse[i] <= std::numeric_limits<float>::lowest();
     if (sees_nothing) {
-      // Its scores are constants.
-      std::fill_n(dp, at.keys, 0.0f);
+      std::fill_n(dp, at.keys, 0.0f);  // its scores are constants
     } else {
-      loops.attention_score_gradient(at.keys, p, dp, factors, mean, dp);
+      loops.attention_score_gradient(at.keys, p, dp, factors, dp);
     }
     if (factors != nullptr) loops.multiply(at.keys, p, factors, p);
     if (call.dbias != nullptr) {
@@ -212,7 +206,7 @@ void sum_by_leaf(const float* parts, LeafOffsets leaves, int64_t row, const cpu:
 
 }  // namespace
 
-void CpuKernels::attention_backward(ExecContext& ctx, const AttentionInput& in, TensorView out,
+void CpuKernels::attention_backward(ExecContext& ctx, const AttentionInput& in, TensorView,
                                     TensorView log_sum_exp, TensorView dout, LeafOffsets leaves,
                                     TensorView dq, TensorView dk, TensorView dv,
                                     TensorView ddistance_bias) {
@@ -224,31 +218,24 @@ void CpuKernels::attention_backward(ExecContext& ctx, const AttentionInput& in, 
     return;
   }
   const ScratchScope scope(ctx.scratch);
-  const BackwardCall call{
-      in,
-      out,
-      log_sum_exp,
-      dout,
-      dq,
-      dk,
-      dv,
-      ddistance_bias.absent()
-          ? nullptr
-          : ctx.scratch.allocate(DType::kFloat32, {at.batch, at.heads, at.distances})
-                .data<float>()};
+  BackwardCall call{in, log_sum_exp, dout, dq, dk, dv, nullptr};
+  const int64_t group = at.heads / at.key_heads;
+  if (!ddistance_bias.absent()) {
+    const Shape parts{at.batch, at.heads, at.distances};
+    call.dbias = ctx.scratch.allocate(DType::kFloat32, parts).data<float>();
+  }
   const int64_t block = std::min(kQueryBlock, at.queries) * at.keys;
-  team_.units(at.batch * at.key_heads, at.queries * at.keys * at.width,
-              [&](int64_t unit, int thread) {
-                const int64_t b = unit / at.key_heads, key_head = unit % at.key_heads;
-                const int64_t group = at.heads / at.key_heads;
-                if (call.dbias != nullptr) {
-                  std::fill_n(call.dbias + (b * at.heads + key_head * group) * at.distances,
-                              group * at.distances, 0.0f);
-                }
-                float* buffer = team_.buffer(thread, 2 * block + padded(at.keys));
-                backward_of_key_head(at, loops_, call, b, key_head,
-                                     {buffer, buffer + block, buffer + 2 * block});
-              });
+  const auto compute = [&](int64_t unit, int thread) {
+    const int64_t b = unit / at.key_heads, key_head = unit % at.key_heads;
+    if (call.dbias != nullptr) {
+      std::fill_n(call.dbias + (b * at.heads + key_head * group) * at.distances,
+                  group * at.distances, 0.0f);
+    }
+    float* buffer = team_.buffer(thread, 2 * block + padded(at.keys));
+    backward_of_key_head(at, loops_, call, b, key_head,
+                         {buffer, buffer + block, buffer + 2 * block});
+  };
+  team_.units(at.batch * at.key_heads, at.queries * at.keys * at.width, compute);
   if (call.dbias == nullptr) return;
   sum_by_leaf(call.dbias, leaves, at.heads * at.distances, loops_, ddistance_bias.data<float>());
 }

@@ -1,4 +1,5 @@
 // MatMul and GroupedMatMul.
+#include <algorithm>
 #include <cstring>
 
 #include "backends/cpu/cpu_kernels.h"
@@ -96,7 +97,7 @@ void CpuKernels::grouped_input_gradient(ExecContext&, TensorView dy, RowOrder dy
 
 TensorView CpuKernels::gathered(ExecContext& ctx, TensorView x, RowOrder order,
                                 const RaggedRows& rows) {
-  if (order == RowOrder::kCompact) return x;
+  if (order == RowOrder::kCompact || rows.rows() == 0) return x;
   const int64_t columns = x.shape()[1];
   const TensorView compact = ctx.scratch.allocate(DType::kFloat32, {rows.rows(), columns});
   const int32_t* index = rows.index.data<int32_t>();
@@ -120,7 +121,8 @@ void CpuKernels::grouped_weight_gradient(ExecContext& ctx, TensorView x, RowOrde
   const GradientBlocks blocks(out, in);
   const float keep = w.next_gradient_write() == Write::kAccumulate ? 1.0f : 0.0f;
   float* gradient = w.gradient().data<float>();
-  const int64_t cost = rows.rows() * blocks.rows * blocks.columns / (8 * rows.experts()) + 1;
+  const int64_t cost =
+      rows.rows() * blocks.rows * blocks.columns / (8 * std::max<int64_t>(rows.experts(), 1)) + 1;
   team_.units(rows.experts() * blocks.count, cost, [&](int64_t unit, int) {
     const int64_t expert = unit / blocks.count, block = unit % blocks.count;
     const int64_t first = rows.offsets[static_cast<size_t>(expert)];

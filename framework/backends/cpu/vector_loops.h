@@ -88,9 +88,9 @@ struct VectorLoops {
   // The same softmax again from its log_sum_exp; uniform where nothing is visible.
   void (*attention_probability)(int64_t n, float* scores, float scale, const float* bias,
                                 const LoopVisible* visible, float log_sum_exp);
-  // ds = p * (dp * factors (or 1) - mean); ds may be dp
+  // ds = p * (g - sum p g), g = dp * factors (or dp where null); ds may be dp
   void (*attention_score_gradient)(int64_t n, const float* p, const float* dp, const float* factors,
-                                   float mean, float* ds);
+                                   float* ds);
 
   // out[i] = random_uniform(..., element 4 first_block + i) for i < n rounded up to 64: `out` must
   // have the room.
@@ -100,8 +100,8 @@ struct VectorLoops {
   // y = x * (0 where u < rate, else keep)
   void (*dropout)(int64_t n, const float* x, const float* u, float rate, float keep, float* y);
   void (*multiply)(int64_t n, const float* a, const float* b, float* y);
-  // y = x * (1 + epsilon * (2 u - 1))
-  void (*jitter)(int64_t n, const float* x, const float* u, float epsilon, float* y);
+  // y = x * (1 + epsilon * (2 u - 1)); overwrites u
+  void (*jitter)(int64_t n, const float* x, float* u, float epsilon, float* y);
 
   void (*adamw)(int64_t n, const LoopAdamW* step, const float* gradient, float* weight,
                 float* first, float* second);

@@ -203,14 +203,13 @@ void attention_probability(int64_t n, float* scores, float scale, const float* b
 }
 
 void attention_score_gradient(int64_t n, const float* p, const float* dp, const float* factors,
-                              float mean, float* ds) {
+                              float* ds) {
   if (factors) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) ds[i] = p[i] * (dp[i] * factors[i] - mean);
-  } else {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) ds[i] = p[i] * (dp[i] - mean);
+    multiply(n, dp, factors, ds);
+  } else if (ds != dp) {
+    scale(n, dp, 1.0f, ds);
   }
+  softmax_backward(n, p, ds, false, ds);
 }
 
 // Philox4x32-10 of base/random.h, sixteen counters at a time.
@@ -269,9 +268,13 @@ void dropout(int64_t n, const float* x, const float* u, float rate, float keep, 
   for (int64_t i = 0; i < n; ++i) y[i] = u[i] < rate ? 0.0f : x[i] * keep;
 }
 
-void jitter(int64_t n, const float* x, const float* u, float epsilon, float* y) {
+// In two loops, so that the compiler can't fuse the product and the sum into one rounding: the
+// result is the same to the last bit on every instruction set.
+void jitter(int64_t n, const float* x, float* u, float epsilon, float* y) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * (1.0f + epsilon * (2.0f * u[i] - 1.0f));
+  for (int64_t i = 0; i < n; ++i) u[i] = epsilon * (2.0f * u[i] - 1.0f);
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * (1.0f + u[i]);
 }
 
 void adamw(int64_t n, const LoopAdamW* step, const float* gradient, float* weight, float* first,
