@@ -33,8 +33,8 @@ class Collectives {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Replaces x on every rank by the element-wise sum or maximum over the ranks, taken in rank order:
-  // the same bits on all ranks and from every host implementation. A maximum with a NaN is NaN.
+  // Replaces x on every rank by the element-wise sum or maximum over the ranks, in rank order: the
+  // same bits on all ranks and from every host implementation. A maximum with a NaN is NaN.
   //   x  float32, float64 or int64; bf16 is never reduced
   virtual std::unique_ptr<Work> all_reduce(Stream& stream, TensorView x, ReduceOp op) = 0;
 
