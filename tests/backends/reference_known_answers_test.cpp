@@ -1,0 +1,178 @@
+// The oracle's own oracle: answers worked out by hand or published, in float64.
+#include <cmath>
+
+#include "backends/each_backend.h"
+#include "ops/loss.h"
+
+namespace switchyard::test {
+namespace {
+
+class Reference : public testing::Test {
+ protected:
+  Tensor tensor(const Shape& shape, const std::vector<double>& elements) {
+    return device_tensor(device_, shape, elements);
+  }
+  Tensor integers(const Shape& shape, const std::vector<int32_t>& elements) {
+    return device_tensor(device_, shape, elements);
+  }
+  Tensor empty(const Shape& shape) { return Tensor(DType::kFloat64, shape); }
+  void expect_near(TensorView x, const std::vector<double>& expected, double tolerance = 1e-14) {
+    const std::vector<double> actual = host<double>(device_, x);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(actual[i], expected[i], tolerance) << i;
+    }
+  }
+  ExecContext& context() { return device_.context(); }
+
+  Device device_ = reference_device();
+};
+
+TEST_F(Reference, LinearIsXTimesTransposedW) {
+  const Tensor x = tensor({2, 3}, {1, 2, 3, -1, 0, 4});
+  const auto w = device_weight<double>(device_, {2, 3}, {1, 10, 100, 2, 0, -1});
+  const Tensor y = empty({2, 2}), dx = empty({2, 3});
+  linear(context(), x, *w, y);
+  expect_near(y, {321, -1, 399, -6});
+  linear_input_gradient(context(), tensor({2, 2}, {1, 0, 2, 3}), *w, dx, Write::kOverwrite);
+  expect_near(dx, {1, 10, 100, 8, 20, 197});
+  const int64_t leaves[] = {0, 2};
+  linear_weight_gradient(context(), x, tensor({2, 2}, {1, 0, 2, 3}), leaves, *w);
+  expect_near(w->gradient(), {-1, 2, 11, -3, 0, 12});
+}
+
+// Values of x Phi(x) and x sigma(x) from tables of the normal and logistic distributions.
+TEST_F(Reference, ActivationsHaveTheirPublishedValues) {
+  const Tensor x = tensor({1, 3}, {-1, 0.5, 2});
+  const auto identity = device_weight<double>(device_, {3, 3}, {1, 0, 0, 0, 1, 0, 0, 0, 1});
+  const auto values = [&](Activation activation, const std::vector<double>& expected) {
+    const Tensor y = empty({1, 3});
+    linear(context(), x, *identity, y, {.activation = activation});
+    expect_near(y, expected, 1e-12);
+  };
+  values(Activation::kNone, {-1, 0.5, 2});
+  values(Activation::kRelu, {0, 0.5, 2});
+  values(Activation::kRelu2, {0, 0.25, 4});
+  values(Activation::kGelu, {-0.158655253931457, 0.345731230637007, 1.954499736103642});
+  values(Activation::kSilu, {-0.268941421369995, 0.311229665600927, 1.761594155955765});
+}
+
+TEST_F(Reference, RmsNormDividesByTheRootOfTheMeanSquarePlusEpsilon) {
+  const auto w = device_weight<double>(device_, {2}, {10, -1});
+  const Tensor y = empty({2, 2}), inverse = empty({2});
+  rms_norm(context(), tensor({2, 2}, {1, 7, 0, 0}), *w, 0.0625, y, inverse);  // mean square 25
+  const double root = std::sqrt(25.0625);
+  expect_near(inverse, {1 / root, 4});
+  expect_near(y, {10 / root, -7 / root, 0, 0});
+}
+
+TEST_F(Reference, CrossEntropyOfEqualLogitsIsTheLogarithmOfTheirNumber) {
+  const Tensor losses = empty({3}), dlogits = empty({3, 4});
+  const Tensor logits = tensor({3, 4}, {5, 5, 5, 5, 0, std::log(2.0), 0, 0, 1, 2, 3, 4});
+  cross_entropy(context(), logits, integers({3}, {2, 1, kIgnoredTarget}), 10, losses, dlogits);
+  expect_near(losses, {std::log(4.0), std::log(2.5), 0});
+  expect_near(dlogits, {2.5, 2.5, -7.5, 2.5, 2, -6, 2, 2, 0, 0, 0, 0}, 1e-13);
+}
+
+TEST_F(Reference, LookingUpOutsideTheTableIsRefused) {
+  const auto table = device_weight<double>(device_, {2, 1}, {1, 2});
+  EXPECT_THROW(embedding(context(), *table, integers({1}, {2}), empty({1, 1})), Error);
+  EXPECT_THROW(embedding(context(), *table, integers({1}, {-1}), empty({1, 1})), Error);
+  EXPECT_THROW(
+      cross_entropy(context(), empty({1, 2}), integers({1}, {2}), 1, empty({1}), TensorView()),
+      Error);
+}
+
+// The first step moves every weight by the learning rate against its gradient's sign; then decay.
+TEST_F(Reference, AdamWFollowsItsDefinition) {
+  const Tensor w = tensor({2}, {1, -2}), m = tensor({2}, {0, 0}), v = tensor({2}, {0, 0});
+  AdamWStep step{.learning_rate = 0.1, .beta1 = 0.5, .beta2 = 0.75, .epsilon = 0};
+  adamw(context(), step, w, tensor({2}, {4, -3}), m, v);
+  expect_near(w, {0.9, -1.9});
+  expect_near(m, {2, -1.5});
+  expect_near(v, {4, 2.25});
+  // m = 3, v = 7; corrected m / 0.75 = 4, v / 0.4375 = 16; the gradient 8 is clipped to 4.
+  step.step = 2;
+  step.gradient_scale = 0.5;
+  step.weight_decay = 0.5;
+  adamw(context(), step, w, tensor({2}, {8, -6}), m, v);
+  expect_near(w, {0.9 - 0.1 * (1 + 0.45), -1.9 - 0.1 * (-1 - 0.95)});
+}
+
+class ReferenceAttention : public Reference {
+ protected:
+  // One sequence, one head of width 1, queries 0, so that only mask and bias decide.
+  std::vector<double> attend(const std::vector<double>& values, AttentionMask mask,
+                             TensorView bias = {}) {
+    const int64_t length = static_cast<int64_t>(values.size());
+    const Tensor zero = tensor({1, length, 1, 1}, std::vector<double>(values.size(), 0));
+    const Tensor v = tensor({1, length, 1, 1}, values);
+    const Tensor out = empty({1, length, 1, 1}), lse = empty({1, 1, length});
+    AttentionInput in;
+    in.q = zero;
+    in.k = zero;
+    in.v = v;
+    in.mask = mask;
+    in.distance_bias = bias;
+    attention(context(), in, out, lse);
+    return host<double>(device_, out);
+  }
+};
+
+TEST_F(ReferenceAttention, MasksSayWhichKeysAreAveraged) {
+  using Values = std::vector<double>;
+  const Values v = {1, 2, 4, 8};
+  EXPECT_EQ(attend(v, {}), (Values{3.75, 3.75, 3.75, 3.75}));
+  const Values causal = attend(v, {.causal = true}), means = {1, 1.5, 7.0 / 3, 3.75};
+  for (size_t i = 0; i < means.size(); ++i) EXPECT_DOUBLE_EQ(causal[i], means[i]);
+  EXPECT_EQ(attend(v, {.causal = true, .window = 2}), (Values{1, 1.5, 3, 6}));
+  const Tensor padding = integers({1, 4}, {1, 1, 0, 0});
+  EXPECT_EQ(attend(v, {.key_segment = padding}), (Values{1.5, 1.5, 1.5, 1.5}));
+  const Tensor packed = integers({1, 4}, {1, 1, 2, 2});
+  EXPECT_EQ(attend(v, {.key_segment = packed, .query_segment = packed}), (Values{1.5, 1.5, 6, 6}));
+}
+
+// Hugging Face adds the lowest number to every score of a fully padded row: uniform, never NaN.
+TEST_F(ReferenceAttention, AQueryThatSeesNothingAveragesAllKeys) {
+  const Tensor padding = integers({1, 2}, {0, 0});
+  EXPECT_EQ(attend({1, 4}, {.key_segment = padding}), (std::vector<double>{2.5, 2.5}));
+}
+
+TEST_F(ReferenceAttention, TheBiasOfKeyJForQueryIIsEntryJMinusI) {
+  // Entries for distances -1, 0, 1; weights 1 : 3 where the distance is -1 or 1.
+  const Tensor bias = tensor({1, 3}, {std::log(3.0), 0, std::log(1.0 / 3)});
+  const std::vector<double> out = attend({4, 8}, {}, bias);
+  EXPECT_NEAR(out[0], 5, 1e-14);  // (1 * 4 + 1/3 * 8) / (4/3)
+  EXPECT_NEAR(out[1], 5, 1e-14);  // (3 * 4 + 1 * 8) / 4
+}
+
+// Four query heads over two key heads: heads 0 and 1 use the first, 2 and 3 the second.
+TEST_F(ReferenceAttention, QueryHeadsShareKeyHeadsInOrder) {
+  const Tensor q = tensor({1, 1, 4, 1}, {0, 0, 0, 0}), k = tensor({1, 1, 2, 1}, {0, 0});
+  const Tensor v = tensor({1, 1, 2, 1}, {7, 9});
+  const Tensor out = empty({1, 1, 4, 1}), lse = empty({1, 4, 1});
+  AttentionInput in;
+  in.q = q;
+  in.k = k;
+  in.v = v;
+  attention(context(), in, out, lse);
+  expect_near(out, {7, 7, 9, 9});
+}
+
+// softmax(scale * q k): scores 2 ln 3 and 0 for scale 2.
+TEST_F(ReferenceAttention, TheScaleMultipliesTheScores) {
+  const Tensor q = tensor({1, 1, 1, 1}, {1}), k = tensor({1, 2, 1, 1}, {std::log(3.0), 0});
+  const Tensor v = tensor({1, 2, 1, 1}, {10, 0});
+  const Tensor out = empty({1, 1, 1, 1}), lse = empty({1, 1, 1});
+  AttentionInput in;
+  in.q = q;
+  in.k = k;
+  in.v = v;
+  in.scale = 2;
+  attention(context(), in, out, lse);
+  expect_near(out, {9});
+  expect_near(lse, {std::log(10.0)});
+}
+
+}  // namespace
+}  // namespace switchyard::test

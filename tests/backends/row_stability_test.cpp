@@ -1,0 +1,107 @@
+// A row's product doesn't depend on the other rows of the call: bit for bit, alone or among others,
+// wherever it stands. Expert parallelism and micro-batches rest on it.
+#include "backends/each_backend.h"
+#include "support/op_case.h"
+
+namespace switchyard::test {
+namespace {
+
+constexpr int64_t kRows = 67, kIn = 130, kOut = 49;
+
+std::vector<float> floats(const std::string& name, const Shape& shape) {
+  const Numbers numbers = normal_numbers(name, shape);
+  return std::vector<float>(numbers.begin(), numbers.end());
+}
+
+// Calls of these rows, chosen so that every row is met at several places of a call.
+std::vector<std::pair<int64_t, int64_t>> parts() {
+  std::vector<std::pair<int64_t, int64_t>> parts;
+  for (int64_t i = 0; i < kRows; ++i) parts.push_back({i, i + 1});
+  for (const int64_t size : {2, 3, 7, 16, 31}) {
+    for (int64_t i = 0; i < kRows; i += size) parts.push_back({i, std::min(i + size, kRows)});
+  }
+  return parts;
+}
+
+class RowStability : public EachBackend {
+ protected:
+  void SetUp() override {
+    EachBackend::SetUp();
+    if (!IsSkipped() && !backend().row_stable) GTEST_SKIP() << "not promised";
+  }
+  // Rows begin..end-1 of y equal those of the whole call.
+  void expect_rows(const std::vector<float>& whole, const std::vector<float>& part, int64_t begin,
+                   int64_t end, int64_t columns) {
+    ASSERT_EQ(static_cast<int64_t>(part.size()), (end - begin) * columns);
+    const std::vector<float> same(whole.begin() + begin * columns, whole.begin() + end * columns);
+    EXPECT_EQ(part, same) << "rows " << begin << ".." << end;
+  }
+};
+
+TEST_P(RowStability, Linear) {
+  const Tensor x = device_tensor(device(), {kRows, kIn}, floats("x", {kRows, kIn}));
+  const auto w = device_weight(device(), {kOut, kIn}, floats("w", {kOut, kIn}));
+  const auto product = [&](int64_t begin, int64_t end) {
+    Tensor y(DType::kFloat32, {end - begin, kOut}, device().memory());
+    linear(context(), x.view().rows(begin, end), *w, y, {.activation = Activation::kGelu});
+    return host<float>(device(), y);
+  };
+  const std::vector<float> whole = product(0, kRows);
+  for (const auto& [begin, end] : parts()) {
+    expect_rows(whole, product(begin, end), begin, end, kOut);
+  }
+}
+
+TEST_P(RowStability, LinearInputGradient) {
+  const Tensor dy = device_tensor(device(), {kRows, kOut}, floats("dy", {kRows, kOut}));
+  const auto w = device_weight(device(), {kOut, kIn}, floats("w", {kOut, kIn}));
+  const auto product = [&](int64_t begin, int64_t end) {
+    Tensor dx(DType::kFloat32, {end - begin, kIn}, device().memory());
+    linear_input_gradient(context(), dy.view().rows(begin, end), *w, dx, Write::kOverwrite);
+    return host<float>(device(), dx);
+  };
+  const std::vector<float> whole = product(0, kRows);
+  for (const auto& [begin, end] : parts()) {
+    expect_rows(whole, product(begin, end), begin, end, kIn);
+  }
+}
+
+// The same row of the same expert: in a call of its own, beside other experts' rows, gathered.
+TEST_P(RowStability, GroupedLinearAndInputGradient) {
+  const Tensor x = device_tensor(device(), {kRows, kIn}, floats("x", {kRows, kIn}));
+  const Tensor dy = device_tensor(device(), {kRows, kOut}, floats("dy", {kRows, kOut}));
+  const auto w = device_weight(device(), {3, kOut, kIn}, floats("w", {3, kOut, kIn}));
+  // Rows begin..end-1 at expert 1, `before` and `after` further ones at experts 0 and 2.
+  const auto products = [&](int64_t begin, int64_t end, int64_t before, int64_t after) {
+    std::vector<int32_t> index;
+    for (int64_t i = 0; i < before; ++i) index.push_back(static_cast<int32_t>(i % kRows));
+    for (int64_t i = begin; i < end; ++i) index.push_back(static_cast<int32_t>(i));
+    for (int64_t i = 0; i < after; ++i) index.push_back(static_cast<int32_t>(kRows - 1 - i));
+    const int64_t rows = static_cast<int64_t>(index.size());
+    const std::vector<int64_t> offsets = {0, before, before + end - begin, rows};
+    const Tensor places = device_tensor(device(), {rows}, index);
+    RaggedRows ragged;
+    ragged.offsets = offsets;
+    ragged.leaf_offsets = offsets;
+    ragged.index = places;
+    Tensor y(DType::kFloat32, {rows, kOut}, device().memory());
+    Tensor dx(DType::kFloat32, {rows, kIn}, device().memory());
+    grouped_linear(context(), x, RowOrder::kIndexed, *w, ragged, y, RowOrder::kCompact);
+    grouped_input_gradient(context(), dy, RowOrder::kIndexed, *w, ragged, dx, RowOrder::kCompact);
+    return std::pair(host<float>(device(), y.view().rows(before, before + end - begin)),
+                     host<float>(device(), dx.view().rows(before, before + end - begin)));
+  };
+  const auto [whole_y, whole_dx] = products(0, kRows, 0, 0);
+  for (const auto& [begin, end] : parts()) {
+    for (const auto& [before, after] : {std::pair<int64_t, int64_t>{0, 0}, {1, 2}, {13, 5}}) {
+      const auto [y, dx] = products(begin, end, before, after);
+      expect_rows(whole_y, y, begin, end, kOut);
+      expect_rows(whole_dx, dx, begin, end, kIn);
+    }
+  }
+}
+
+SWITCHYARD_EACH_BACKEND(RowStability);
+
+}  // namespace
+}  // namespace switchyard::test
