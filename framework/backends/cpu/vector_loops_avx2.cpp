@@ -3,4 +3,5 @@
 #define SWITCHYARD_VECTOR_BYTES 32
 #define SWITCHYARD_TILE_ROWS(ROW) ROW(0) ROW(1) ROW(2) ROW(3) ROW(4) ROW(5)
 #define SWITCHYARD_TILE_ROW_COUNT 6
+#define SWITCHYARD_MULTIPLY_EVEN(a, b) __builtin_ia32_pmuludq256((SignedWords)(a), (SignedWords)(b))
 #include "backends/cpu/vector_loops_body.h"

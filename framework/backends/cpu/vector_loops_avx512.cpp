@@ -4,4 +4,6 @@
 #define SWITCHYARD_TILE_ROWS(ROW) \
   ROW(0) ROW(1) ROW(2) ROW(3) ROW(4) ROW(5) ROW(6) ROW(7) ROW(8) ROW(9) ROW(10) ROW(11)
 #define SWITCHYARD_TILE_ROW_COUNT 12
+#define SWITCHYARD_MULTIPLY_EVEN(a, b) \
+  __builtin_ia32_pmuludq512_mask((SignedWords)(a), (SignedWords)(b), SignedPairs{}, 0xFF)
 #include "backends/cpu/vector_loops_body.h"

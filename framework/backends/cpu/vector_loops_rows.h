@@ -212,51 +212,55 @@ void attention_score_gradient(int64_t n, const float* p, const float* dp, const 
   softmax_backward(n, p, ds, false, ds);
 }
 
-// Philox4x32-10 of base/random.h, sixteen counters at a time.
-#define SWITCHYARD_PHILOX_ROUND(r)                                                     \
-  {                                                                                    \
-    const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;   \
-    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ (k0 + r * 0x9E3779B9u); \
-    const uint32_t n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ (k1 + r * 0xBB67AE85u); \
-    c1 = static_cast<uint32_t>(p1);                                                    \
-    c3 = static_cast<uint32_t>(p0);                                                    \
-    c0 = n0;                                                                           \
-    c2 = n2;                                                                           \
-  }
+// Philox4x32-10 of base/random.h, one counter per lane.
+typedef uint32_t Words __attribute__((vector_size(SWITCHYARD_VECTOR_BYTES)));
+typedef int32_t SignedWords __attribute__((vector_size(SWITCHYARD_VECTOR_BYTES)));
+typedef uint64_t WordPairs __attribute__((vector_size(SWITCHYARD_VECTOR_BYTES)));
+
+typedef long long SignedPairs __attribute__((vector_size(SWITCHYARD_VECTOR_BYTES)));
+
+struct WideProduct {
+  Words high, low;
+};
+
+inline WideProduct multiply_wide(Words a, uint32_t factor) {
+  const Words factors = factor - Words{};
+  // The instruction multiplies even lanes only, and the compiler doesn't find it by itself.
+  const WordPairs even = (WordPairs)SWITCHYARD_MULTIPLY_EVEN(a, factors);
+  const WordPairs odd = (WordPairs)SWITCHYARD_MULTIPLY_EVEN((WordPairs)a >> 32, factors);
+  const uint64_t low_half = 0xFFFFFFFFu;
+  return {(Words)((even >> 32) | (odd & ~low_half)), (Words)((even & low_half) | (odd << 32))};
+}
 
 void uniform(const LoopRandom* random, int64_t n, float* out) {
-  const uint32_t token = random->token, what = random->what, step = random->step;
-  const uint32_t k0 = random->key_low, k1 = random->key_high;
-  for (int64_t begin = 0; begin < n; begin += 64, out += 64) {
-    uint32_t words[4][16];
-    const uint32_t block = random->first_block + static_cast<uint32_t>(begin / 4);
-#pragma omp simd
-    for (uint32_t lane = 0; lane < 16; ++lane) {
-      uint32_t c0 = block + lane, c1 = token, c2 = what, c3 = step;
-      SWITCHYARD_PHILOX_ROUND(0u)
-      SWITCHYARD_PHILOX_ROUND(1u)
-      SWITCHYARD_PHILOX_ROUND(2u)
-      SWITCHYARD_PHILOX_ROUND(3u)
-      SWITCHYARD_PHILOX_ROUND(4u)
-      SWITCHYARD_PHILOX_ROUND(5u)
-      SWITCHYARD_PHILOX_ROUND(6u)
-      SWITCHYARD_PHILOX_ROUND(7u)
-      SWITCHYARD_PHILOX_ROUND(8u)
-      SWITCHYARD_PHILOX_ROUND(9u)
-      words[0][lane] = c0;
-      words[1][lane] = c1;
-      words[2][lane] = c2;
-      words[3][lane] = c3;
+  Words lane = {};
+  for (int i = 0; i < kLanes; ++i) lane[i] = static_cast<uint32_t>(i);
+  for (int64_t begin = 0; begin < n; begin += 4 * kLanes, out += 4 * kLanes) {
+    Words c0 = lane + (random->first_block + static_cast<uint32_t>(begin / 4));
+    Words c1 = random->token - Words{}, c2 = random->what - Words{}, c3 = random->step - Words{};
+    uint32_t k0 = random->key_low, k1 = random->key_high;
+    for (int round = 0; round < 10; ++round) {
+      const WideProduct p0 = multiply_wide(c0, 0xD2511F53u), p1 = multiply_wide(c2, 0xCD9E8D57u);
+      c0 = p1.high ^ c1 ^ k0;
+      c2 = p0.high ^ c3 ^ k1;
+      c1 = p1.low;
+      c3 = p0.low;
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
     }
-    for (int lane = 0; lane < 16; ++lane) {
+    uint32_t words[4][kLanes];
+    __builtin_memcpy(words[0], &c0, sizeof c0);
+    __builtin_memcpy(words[1], &c1, sizeof c1);
+    __builtin_memcpy(words[2], &c2, sizeof c2);
+    __builtin_memcpy(words[3], &c3, sizeof c3);
+    for (int i = 0; i < kLanes; ++i) {
       for (int word = 0; word < 4; ++word) {
-        out[4 * lane + word] =
-            static_cast<float>(static_cast<int32_t>(words[word][lane] >> 8)) * 0x1p-24f;
+        out[4 * i + word] =
+            static_cast<float>(static_cast<int32_t>(words[word][i] >> 8)) * 0x1p-24f;
       }
     }
   }
 }
-#undef SWITCHYARD_PHILOX_ROUND
 
 void dropout_factors(int64_t n, const float* u, float rate, float keep, float* factors) {
 #pragma omp simd
