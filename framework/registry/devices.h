@@ -14,6 +14,8 @@ struct DeviceRow {
   std::string meaning;
   //   threads  of this rank's team
   std::unique_ptr<Kernels> (*make)(int threads);
+  // What it found here, for `doctor`.
+  std::string (*describe)(int threads);
 };
 
 const std::vector<DeviceRow>& devices();

@@ -1,0 +1,48 @@
+#include <fmt/core.h>
+
+#include "cli/verbs.h"
+#include "registry/choices.h"
+#include "registry/jobs.h"
+
+namespace switchyard {
+
+void ConfigArguments::add_to(CLI::App& verb) {
+  verb.add_option("CONFIG", path, "YAML file; see configs/")->required();
+  verb.add_option("--set", overrides, "Overrides a key: --set train.steps=100")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+}
+
+Config ConfigArguments::load() const { return load_config(path, overrides, choice_tables()); }
+
+void print_error(const Error& error, int rank, int ranks) {
+  std::string where = error.where();
+  if (ranks > 1 && where.find("rank ") == std::string::npos) {
+    where += fmt::format("{}rank {} of {}", where.empty() ? "" : ", ", rank, ranks);
+  }
+  const Error located(error.exit_code(), error.summary(), where, error.advice());
+  fmt::print(stderr, "error: {}\n", located.what());
+  std::fflush(stderr);
+}
+
+void run_in_job(const std::function<void(Job&)>& body) {
+  const std::unique_ptr<Job> job = make_job();
+  const int rank = job->world().rank(), ranks = job->world().size();
+  const auto fail = [&](const Error& error) {
+    if (job->claim_report()) print_error(error, rank, ranks);
+    std::fflush(stdout);
+    job->abort(error.exit_code());
+    std::_Exit(static_cast<int>(error.exit_code()));
+  };
+  try {
+    body(*job);
+  } catch (const Error& error) {
+    fail(error);
+  } catch (const std::bad_alloc&) {
+    fail(SpaceError("out of memory", "", "use a smaller model or batch, or more ranks"));
+  } catch (const std::exception& error) {
+    fail(Error(ExitCode::kDefect, error.what()));
+  }
+}
+
+}  // namespace switchyard

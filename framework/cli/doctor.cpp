@@ -1,0 +1,42 @@
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include "base/version.h"
+#include "cli/verbs.h"
+#include "registry/devices.h"
+#include "registry/jobs.h"
+
+namespace switchyard {
+
+static double physical_memory_gib() {
+  const double pages = static_cast<double>(sysconf(_SC_PHYS_PAGES));
+  return pages * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1024.0 * 1024.0 * 1024.0);
+}
+
+static void examine(Job& job) {
+  Collectives& world = job.world();
+  double ranks = 1;
+  InlineStream stream;
+  world.all_reduce(stream, TensorView(&ranks, DType::kFloat64, {1}), ReduceOp::kSum)->wait();
+  if (world.rank() != 0) return;
+  const int cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  const int threads = std::max(1, cores / job.ranks_on_this_node());
+  fmt::print("switchyard {}, built with g++ {}\n", kVersion, __VERSION__);
+  fmt::print("machine: {} cores, {:.1f} GiB of memory\n", cores, physical_memory_gib());
+  fmt::print("ranks: {} of this job answered ({}), {} on this machine, {} threads each\n", ranks,
+             world.name(), job.ranks_on_this_node(), threads);
+  fmt::print("collectives built: {}\n", built_collectives());
+  for (const DeviceRow& device : devices()) {
+    fmt::print("device {}: {}\n  here: {}\n", device.name, device.meaning,
+               device.describe(threads));
+  }
+  fmt::print("device auto: {}\n", resolve_device("auto", ""));
+}
+
+void add_doctor(CLI::App& app, Verb& run) {
+  auto* verb = app.add_subcommand("doctor", "Say what this build and this machine can do");
+  verb->footer("Example:  mpirun -np 2 switchyard doctor");
+  verb->callback([&run] { run = [] { run_in_job(examine); }; });
+}
+
+}  // namespace switchyard

@@ -1,0 +1,60 @@
+#include "base/log.h"
+#include "checkpoint/checkpoint.h"
+#include "cli/training_run.h"
+#include "cli/verbs.h"
+#include "report/console_sink.h"
+
+namespace switchyard {
+
+namespace {
+
+struct EvalArguments : ConfigArguments {
+  std::string from;
+  bool shuffle_inputs = false;
+};
+
+std::filesystem::path checkpoint_to_evaluate(const Config& config, const std::string& from) {
+  if (!from.empty()) return from;
+  const std::filesystem::path directory = run_directory(config).checkpoints();
+  const std::optional<CheckpointEntry> latest = latest_checkpoint(directory);
+  if (!latest) {
+    throw CheckpointError("the run has no checkpoint", directory.string(),
+                          "train it first, or give one with --from DIR");
+  }
+  return latest->path;
+}
+
+void evaluate(const EvalArguments& arguments, Job& job) {
+  Collectives& world = job.world();
+  set_process_speaks(world.rank() == 0);
+  const Config config = arguments.load();
+  const int threads = resolve_threads(config, job.ranks_on_this_node());
+  const std::unique_ptr<RunData> data = RunData::open(config);
+  RunParts parts(config, resolve_vocabulary(config, data->dataset), world, threads);
+  announce(config, parts, *data, threads);
+  const std::filesystem::path checkpoint = checkpoint_to_evaluate(config, arguments.from);
+  const Progress progress = load_weights(checkpoint, parts.weights, world);
+  log_info("checkpoint {}", checkpoint.string());
+  const EvaluationRecord record =
+      make_evaluator(config, parts, *data, arguments.shuffle_inputs).run(progress.steps);
+  ConsoleSink(1, progress.steps).evaluation(record);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Verb& run) {
+  auto* verb = app.add_subcommand("eval", "Evaluate a checkpoint on the validation set");
+  verb->footer("Example:  mpirun -np 2 switchyard eval configs/quickstart.yaml --shuffle-inputs");
+  auto arguments = std::make_shared<EvalArguments>();
+  arguments->add_to(*verb);
+  verb->add_option("--from", arguments->from,
+                   "Checkpoint directory; default: the run's latest checkpoint");
+  verb->add_flag("--shuffle-inputs", arguments->shuffle_inputs,
+                 "Give each sequence another one's encoder inputs: a model that makes use of them "
+                 "gets worse");
+  verb->callback([&run, arguments] {
+    run = [arguments] { run_in_job([&](Job& job) { evaluate(*arguments, job); }); };
+  });
+}
+
+}  // namespace switchyard

@@ -1,0 +1,73 @@
+#include "base/log.h"
+#include "cli/training_run.h"
+#include "cli/verbs.h"
+#include "report/console_sink.h"
+#include "report/jsonl_sink.h"
+#include "trainer/trainer.h"
+
+namespace switchyard {
+
+static void make_run_directory(const RunDirectory& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory.path, error);
+  if (error) {
+    throw SpaceError("cannot make the run directory: " + error.message(), directory.path.string(),
+                     "make it writable or set run.dir");
+  }
+}
+
+static void train(const Config& config, Job& job) {
+  Collectives& world = job.world();
+  set_process_speaks(world.rank() == 0);
+  const int threads = resolve_threads(config, job.ranks_on_this_node());
+  const std::unique_ptr<RunData> data = RunData::open(config);
+  RunParts parts(config, resolve_vocabulary(config, data->dataset), world, threads);
+  announce(config, parts, *data, threads);
+
+  const RunDirectory directory = run_directory(config);
+  std::vector<std::unique_ptr<MetricSink>> sinks;
+  std::vector<MetricSink*> borrowed;
+  if (world.rank() == 0) {
+    make_run_directory(directory);
+    sinks.push_back(std::make_unique<ConsoleSink>(config.train.log_every, config.train.steps));
+    sinks.push_back(std::make_unique<JsonlSink>(directory.metrics()));
+    for (const auto& sink : sinks) borrowed.push_back(sink.get());
+  }
+  world.barrier();  // the directory is there
+
+  const auto seed = static_cast<uint64_t>(config.seed);
+  TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,
+                  data->training},
+                 {.layout = parts.layout,
+                  .seed = seed,
+                  .clip_norm = config.train.clip_norm,
+                  .skip_nonfinite = config.train.on_nonfinite == TrainConfig::OnNonfinite::kSkip});
+  Evaluator evaluator = make_evaluator(config, parts, *data, false);
+  RunCheckpoints checkpoints({.directory = directory.checkpoints(),
+                              .run_id = config.name,
+                              .keep = config.train.keep_checkpoints,
+                              .config_text = to_yaml(config),
+                              .dataset_hash = data->dataset.digest(),
+                              .tokenizer = data->dataset.directory() / "tokenizer.model",
+                              .seed = seed,
+                              .batch_sequences = config.train.batch_sequences},
+                             parts.weights, *parts.optimizer, parts.groups);
+  Trainer trainer(step, evaluator, checkpoints, borrowed,
+                  {.steps = config.train.steps,
+                   .evaluate_every = config.train.evaluate_every,
+                   .checkpoint_every = config.train.checkpoint_every});
+  trainer.run();
+  log_info("results: {} (metrics.jsonl, checkpoints/)", directory.path.string());
+}
+
+void add_train(CLI::App& app, Verb& run) {
+  auto* verb = app.add_subcommand("train", "Train the model of a config, or go on with its run");
+  verb->footer("Example:  mpirun -np 2 switchyard train configs/quickstart.yaml");
+  auto arguments = std::make_shared<ConfigArguments>();
+  arguments->add_to(*verb);
+  verb->callback([&run, arguments] {
+    run = [arguments] { run_in_job([&](Job& job) { train(arguments->load(), job); }); };
+  });
+}
+
+}  // namespace switchyard

@@ -1,0 +1,75 @@
+#include "cli/training_run.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "registry/devices.h"
+
+namespace switchyard {
+
+RunDirectory run_directory(const Config& config) {
+  return {std::filesystem::path(config.run.dir) / config.name};
+}
+
+// Parameters of the whole model: expert weights of all ranks.
+static double count_parameters(const RunParts& parts) {
+  double count = 0;
+  for (const Weight* weight : parts.weights) {
+    if (!weight->is_expert()) {
+      count += static_cast<double>(weight->shape().elements());
+    } else {
+      const Shape& shape = weight->shape();
+      count += static_cast<double>(weight->experts().total * shape[1] * shape[2]);
+    }
+  }
+  return count;
+}
+
+static void warn_of_idle_ranks(const Config& config, const BatchLayout& layout) {
+  const std::vector<int64_t> idle = layout.idle_ranks();
+  if (idle.empty()) return;
+  std::string list;
+  for (int64_t rank : idle) list += (list.empty() ? "" : ", ") + std::to_string(rank);
+  log_warning(
+      "ranks without tokens: {}: {} routing groups of {} sequences for {} ranks; they work on "
+      "experts only. train.batch_sequences = {} or a smaller moe.group_sequences would fill them",
+      list, layout.groups(), layout.group_sequences, layout.ranks,
+      layout.group_sequences * layout.ranks * config.train.micro_batches);
+}
+
+void announce(const Config& config, const RunParts& parts, const RunData& data, int threads) {
+  const Groups& groups = parts.groups;
+  const std::string device = resolve_device(config.device, "");
+  log_info("model {}: {:.2f} M parameters, vocabulary {}, dataset {} ({} labels)",
+           config.model.type, count_parameters(parts) / 1e6,
+           resolve_vocabulary(config, data.dataset), data.dataset.directory().string(),
+           data.dataset.labels().size());
+  log_info(
+      "layout {}x{}: {} ranks ({}), {} threads each, device {}; {} sequences a batch in {} routing "
+      "groups, {} micro-batches",
+      groups.world->size(), groups.expert->size(), groups.world->size(), groups.world->name(),
+      threads, device, parts.layout.sequences, parts.layout.groups(), parts.layout.micro_batches);
+  const std::vector<MoeLayer*> layers = parts.model->moe_layers();
+  for (int rank = 0; rank < groups.world->size() && !layers.empty(); ++rank) {
+    const ExpertRange range =
+        experts_of_rank(config.moe.experts, groups.expert->size(), rank % groups.expert->size());
+    log_info("rank {}: {}", rank,
+             range.count == 0
+                 ? "no expert"
+                 : fmt::format("experts {} to {} of {} in each of {} MoE layers", range.first,
+                               range.first + range.count - 1, range.total, layers.size()));
+  }
+  warn_of_idle_ranks(config, parts.layout);
+}
+
+Evaluator make_evaluator(const Config& config, RunParts& parts, const RunData& data,
+                         bool shuffle_inputs) {
+  Evaluator::Options options{.layout = parts.layout,
+                             .shuffle_inputs = shuffle_inputs,
+                             .piece_count = data.dataset.tokenizer().piece_count()};
+  options.layout.micro_batches = 1;
+  options.sequences = std::min(config.train.evaluation_sequences, data.validation.epoch_size());
+  return Evaluator(*parts.kernels, parts.groups, *parts.model, data.validation, options);
+}
+
+}  // namespace switchyard

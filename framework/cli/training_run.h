@@ -1,0 +1,26 @@
+// What `train` and `eval` share: the parts of a config's run on this rank, and what is said about
+// them at the start.
+#pragma once
+
+#include "cli/verbs.h"
+#include "registry/run_parts.h"
+#include "trainer/evaluator.h"
+#include "trainer/run_checkpoints.h"
+
+namespace switchyard {
+
+struct RunDirectory {
+  std::filesystem::path path;  // runs/<name>
+  std::filesystem::path checkpoints() const { return path / "checkpoints"; }
+  std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
+};
+RunDirectory run_directory(const Config& config);
+
+// A line on the model, one on the layout, one for each rank's experts; warns of ranks without work.
+// Every rank calls it.
+void announce(const Config& config, const RunParts& parts, const RunData& data, int threads);
+
+Evaluator make_evaluator(const Config& config, RunParts& parts, const RunData& data,
+                         bool shuffle_inputs);
+
+}  // namespace switchyard

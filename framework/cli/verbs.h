@@ -1,0 +1,41 @@
+// The verbs of the command line, one file each. A verb adds its subcommand to the parser; choosing
+// it sets `run`, which main() calls once the whole line has been read.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "collectives/job.h"
+#include "config/config.h"
+
+namespace switchyard {
+
+using Verb = std::function<void()>;
+
+void add_data(CLI::App& app, Verb& run);
+void add_train(CLI::App& app, Verb& run);
+void add_eval(CLI::App& app, Verb& run);
+void add_doctor(CLI::App& app, Verb& run);
+void add_help(CLI::App& app, Verb& run);
+void add_version(CLI::App& app, Verb& run);
+
+// What verbs that read a config have in common: CONFIG and --set.
+struct ConfigArguments {
+  std::string path;
+  std::vector<std::string> overrides;
+
+  void add_to(CLI::App& verb);
+  Config load() const;
+};
+
+// Runs `body` on every rank of this job. An error on any rank ends all of them: it is printed once,
+// with its rank, and the process ends with its exit code. Without error, returns.
+void run_in_job(const std::function<void(Job&)>& body);
+
+// Prints an error as three lines at most on standard error.
+//   rank  of `ranks`, named where there are several
+void print_error(const Error& error, int rank, int ranks);
+
+}  // namespace switchyard
