@@ -290,6 +290,10 @@ void large_messages_arrive_whole(Collectives& world) {
       world, DType::kFloat32, [](int from, int to) -> int64_t { return 900 + 7 * from + to; }, 129);
   expect_sums<float>(world, 700001);
   std::vector<int64_t> parts(world.size(), 40000);
+  Tensor copied(DType::kInt32, {30011, 3});
+  fill_rows(copied, 0, 30011, world.rank(), 2);
+  world.broadcast(stream, copied, world.size() - 1)->wait();
+  EXPECT_EQ(wrong_bytes(copied, 0, 30011, world.size() - 1, 2), 0);
   expect_scattered<float>(world, parts, true);
 }
 

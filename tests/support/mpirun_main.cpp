@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <string>
 
@@ -14,15 +13,16 @@ static Job* job_of_process = nullptr;
 
 Job& mpirun_job() { return *job_of_process; }
 
-// What ranks other than 0 print: only what failed.
+// What ranks other than 0 print: only what failed. The test's name is kept from its start, since
+// asking for it while a failure is reported waits for ever.
 class FailurePrinter : public testing::EmptyTestEventListener {
+  void OnTestStart(const testing::TestInfo& test) override { test_ = test.name(); }
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    std::fprintf(stderr, "rank %d, %s: %s:%d: %s\n", job_of_process->world().rank(),
-                 test == nullptr ? "outside a test" : test->name(), result.file_name(),
-                 result.line_number(), result.message());
+    std::fprintf(stderr, "rank %d, %s: %s:%d: %s\n", job_of_process->world().rank(), test_.c_str(),
+                 result.file_name(), result.line_number(), result.message());
   }
+  std::string test_;
 };
 
 // --message_bytes=N and the like: MPI's limits lowered, so that small tensors travel in pieces.
