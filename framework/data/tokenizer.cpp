@@ -89,12 +89,17 @@ std::optional<SentinelText> find_sentinel(std::string_view text, size_t from) {
 
 }  // namespace
 
+std::vector<int32_t> Tokenizer::encode_plain(std::string_view text) const {
+  std::vector<int> ids;
+  const auto status = model_->processor.Encode({text.data(), text.size()}, &ids);
+  SWITCHYARD_CHECK(status.ok(), status.ToString());
+  return ids;
+}
+
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   std::vector<int32_t> ids;
   const auto append = [&](std::string_view part) {
-    std::vector<int> part_ids;
-    const auto status = model_->processor.Encode({part.data(), part.size()}, &part_ids);
-    SWITCHYARD_CHECK(status.ok(), status.ToString());
+    const std::vector<int32_t> part_ids = encode_plain(part);
     ids.insert(ids.end(), part_ids.begin(), part_ids.end());
   };
   size_t begin = 0;

@@ -44,6 +44,9 @@ class Tokenizer {
   // Threads may call it at once.
   std::vector<int32_t> encode(std::string_view text) const;
 
+  // As encode(), but <extra_id_k> is text like any other: for text to train on.
+  std::vector<int32_t> encode_plain(std::string_view text) const;
+
   // The text of ids in [0, vocabulary()). Sentinels show as <extra_id_k>, unused ids as
   // <unused_id>; pad and end of text show as nothing.
   std::string decode(std::span<const int32_t> ids) const;
