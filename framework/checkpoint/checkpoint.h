@@ -32,7 +32,6 @@ struct CheckpointState {
   int64_t sampler_position = 0;  // global index of the next sample
   uint64_t seed = 0;
   std::string config_text;          // the resolved config, YAML
-  std::string program_version;      // "0.1.0"
   Digest dataset_hash;              // all zero: none
   std::filesystem::path tokenizer;  // copied as tokenizer.model; empty: none
   std::vector<const Weight*> weights;

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "checkpoint/agree.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/directory.h"
@@ -215,7 +216,7 @@ class Saver {
 
   // Rank 0: the manifest of all ranks' parts, then the directory's final name.
   void commit(const std::vector<std::string>& parts) {
-    Manifest whole{.program_version = state_.program_version,
+    Manifest whole{.program_version = kVersion,
                    .step = state_.step,
                    .tokens_seen = state_.tokens_seen,
                    .sampler_position = state_.sampler_position,

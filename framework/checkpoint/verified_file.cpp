@@ -68,10 +68,10 @@ void VerifiedFile::load_chunk(uint64_t chunk) {
 // Which tensors of the damaged chunk differ from their own hashes.
 std::string VerifiedFile::damaged_tensors(uint64_t begin, uint64_t end) {
   std::string names;
-  std::vector<std::byte> piece(kChunkBytes);
   for (const ManifestTensor& tensor : manifest_.tensors) {
     for (const TensorSlice& slice : tensor.slices) {
       if (slice.file != record_.name || slice.end <= begin || slice.begin >= end) continue;
+      std::vector<std::byte> piece(std::min(kChunkBytes, slice.end - slice.begin));
       Hasher hasher;
       for (uint64_t at = slice.begin; at < slice.end; at += piece.size()) {
         const size_t size = std::min<uint64_t>(piece.size(), slice.end - at);

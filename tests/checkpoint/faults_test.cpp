@@ -1,0 +1,237 @@
+// Whatever call fails while saving, the checkpoint before it stays good.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <fstream>
+
+#include "base/errors.h"
+#include "checkpoint/directory.h"
+#include "checkpoint/small_model.h"
+#include "collectives/single.h"
+#include "collectives/threaded.h"
+#include "support/faulty_file_system.h"
+#include "support/temporary_directory.h"
+
+namespace switchyard {
+namespace {
+
+using testing::HasSubstr;
+
+class Faults : public testing::Test {
+ protected:
+  Faults()
+      : world_(make_single_collectives()),
+        groups_(make_groups(*world_, 1)),
+        model_(groups_, DType::kFloat32, 2) {}
+
+  std::filesystem::path save(int64_t step, int64_t keep = 0) {
+    FaultyFileSystem without_faults;
+    return save(step, keep, without_faults);
+  }
+  std::filesystem::path save(int64_t step, int64_t keep, FileSystem& files) {
+    model_.fill(step);
+    return save_checkpoint(checkpoints(), model_.state(step), groups_,
+                           {.run_id = "test", .keep = keep}, files);
+  }
+  bool loads(int64_t step) {
+    model_.clear();
+    Checkpoint::open(checkpoints() / step_name(step))
+        .load(model_.weights(), model_.optimizer(), *world_);
+    return model_.difference(step).empty();
+  }
+  std::filesystem::path checkpoints() const { return directory_.path() / "checkpoints"; }
+  std::vector<int64_t> steps() const {
+    std::vector<int64_t> steps;
+    for (const CheckpointEntry& entry : list_checkpoints(checkpoints()))
+      steps.push_back(entry.step);
+    return steps;
+  }
+  std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    FileSystem::real().list(checkpoints(), names);
+    return names;
+  }
+
+  TemporaryDirectory directory_;
+  std::unique_ptr<Collectives> world_;
+  Groups groups_;
+  SmallModel model_;
+};
+
+// The step-th save fails at its n-th call, for every n; the first time it gets through the loop
+// ends.
+void fail_every_call(const std::function<void(int64_t call)>& attempt, bool& failed) {
+  for (int64_t call = 0; call < 1000; ++call) {
+    failed = false;
+    attempt(call);
+    if (!failed) {
+      EXPECT_GT(call, 20) << "so few calls?";
+      return;
+    }
+  }
+  FAIL() << "a save of more than 1000 calls?";
+}
+
+TEST_F(Faults, EveryCallFailingInTurnLeavesAGoodCheckpoint) {
+  save(1);
+  const auto pristine = directory_.path() / "pristine";
+  std::filesystem::copy(checkpoints(), pristine, std::filesystem::copy_options::recursive);
+  for (const int error : {ENOSPC, EIO}) {
+    for (const bool from_there_on : {false, true}) {
+      bool failed = false;
+      const auto attempt = [&](int64_t call) {
+        std::filesystem::remove_all(checkpoints());
+        std::filesystem::copy(pristine, checkpoints(), std::filesystem::copy_options::recursive);
+        FaultyFileSystem files(call, error, {}, from_there_on);
+        bool saved = true;
+        try {
+          save(2, 1, files);
+        } catch (const Error& e) {
+          saved = false;
+          const auto expected = error == ENOSPC ? ExitCode::kNoSpace : ExitCode::kBadCheckpoint;
+          EXPECT_EQ(e.exit_code(), expected) << call;
+          EXPECT_FALSE(e.where().empty()) << call;
+        }
+        failed = files.failed();
+        const auto latest = latest_checkpoint(checkpoints());
+        ASSERT_TRUE(latest);
+        ASSERT_TRUE(loads(latest->step)) << "call " << call;
+        if (saved) {
+          ASSERT_EQ(latest->step, 2) << "call " << call;
+        } else {
+          ASSERT_TRUE(loads(1)) << "call " << call;
+        }
+        // The next save is not in the way of what the fault left behind, and clears it up.
+        save(3, 1);
+        ASSERT_EQ(names(), std::vector<std::string>{"step-00000003"}) << "call " << call;
+      };
+      fail_every_call(attempt, failed);
+    }
+  }
+}
+
+TEST_F(Faults, EveryCallFailingWhileAStepIsReplacedLeavesAGoodCheckpoint) {
+  save(1);
+  bool failed = false;
+  fail_every_call(
+      [&](int64_t call) {
+        FaultyFileSystem files(call, EIO);
+        try {
+          save(1, 0, files);
+        } catch (const Error&) {
+        }
+        failed = files.failed();
+        ASSERT_TRUE(loads(1)) << call;
+      },
+      failed);
+  EXPECT_EQ(names(), std::vector<std::string>{"step-00000001"});
+}
+
+TEST_F(Faults, AFullDiskIsSaidAndNothingOfItStays) {
+  save(1);
+  FaultyFileSystem files(0, ENOSPC, {"write"});
+  try {
+    save(2, 1, files);
+    FAIL() << "saved to a full disk";
+  } catch (const SpaceError& error) {
+    EXPECT_THAT(error.summary(), HasSubstr("No space left on device"));
+    EXPECT_THAT(error.where(), HasSubstr("step-00000002.writing-test"));
+  }
+  EXPECT_EQ(names(), std::vector<std::string>{"step-00000001"});
+}
+
+// Everything is synced before the name that makes it a checkpoint appears.
+TEST_F(Faults, TheOrderOfCallsIsSafe) {
+  FaultyFileSystem files;
+  save(1, 0, files);
+  const std::vector<std::string>& record = files.record();
+  const std::vector<std::string> end(record.end() - 8, record.end());
+  EXPECT_THAT(end, testing::ElementsAre("create", "write", "sync", "close", "rename",
+                                        "sync_directory", "rename", "sync_directory"));
+  EXPECT_EQ(std::count(record.begin(), record.end(), "create"),
+            std::count(record.begin(), record.end(), "sync"));
+}
+
+TEST_F(Faults, RetentionKeepsTheNewest) {
+  for (int64_t step = 1; step <= 4; ++step) save(step, 2);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{3, 4}));
+  save(5);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{3, 4, 5}));
+  // A run resumed from an earlier one never removes what it has just written.
+  save(2, 1);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{2, 3, 4, 5}));
+}
+
+TEST_F(Faults, LeftoversOfThisRunGoAndThoseOfOthersStay) {
+  std::filesystem::create_directories(checkpoints() / "step-00000001.writing-test");
+  std::ofstream(checkpoints() / "step-00000001.writing-test" / "config.yaml") << "half";
+  std::filesystem::create_directories(checkpoints() / "step-00000001.writing-test2");
+  std::filesystem::create_directories(checkpoints() / "step-00000003.removing-test");
+  std::filesystem::create_directories(checkpoints() / "mine.writing-test");
+  save(1);
+  EXPECT_THAT(names(), testing::ElementsAre("mine.writing-test", "step-00000001",
+                                            "step-00000001.writing-test2"));
+}
+
+TEST_F(Faults, ListsFinishedCheckpointsOnly) {
+  EXPECT_TRUE(list_checkpoints(checkpoints()).empty());
+  EXPECT_FALSE(latest_checkpoint(checkpoints()));
+  save(1);
+  save(100'000'000);
+  for (const char* name : {"step-00000002", "step-2", "step-000000003", "step-0000000x",
+                           "step-00000004.writing-test"}) {
+    std::filesystem::create_directories(checkpoints() / name);
+  }
+  for (const char* name : {"step-2", "step-000000003", "step-00000004.writing-test"}) {
+    std::filesystem::copy(checkpoints() / "step-00000001" / "manifest.pb",
+                          checkpoints() / name / "manifest.pb");
+  }
+  EXPECT_EQ(steps(), (std::vector<int64_t>{1, 100'000'000}));
+  EXPECT_EQ(latest_checkpoint(checkpoints())->path, checkpoints() / "step-100000000");
+}
+
+// Fails the creation of one file, so that one rank meets the fault.
+struct OneFileFails : FaultyFileSystem {
+  int create(const std::filesystem::path& path, int& file) override {
+    if (path.filename() == "model-00002-of-00003.safetensors") return ENOSPC;
+    return FaultyFileSystem::create(path, file);
+  }
+};
+
+TEST(FaultsOfARank, ReachAllAndLeaveTheCheckpointBefore) {
+  TemporaryDirectory directory;
+  OneFileFails faulty;
+  std::atomic<int> own = 0, told = 0;
+  run_threaded_ranks(3, [&](Collectives& world) {
+    const Groups groups = make_groups(world, 3);
+    SmallModel model(groups, DType::kFloat32);
+    model.fill(1);
+    save_checkpoint(directory.path(), model.state(1), groups, {.run_id = "test"});
+    model.fill(2);
+    try {
+      save_checkpoint(directory.path(), model.state(2), groups, {.run_id = "test"}, faulty);
+      ADD_FAILURE() << "saved on rank " << world.rank();
+    } catch (const SpaceError&) {
+      ++own;
+      EXPECT_EQ(world.rank(), 1);
+    } catch (const Error& error) {
+      ++told;
+      EXPECT_EQ(error.exit_code(), ExitCode::kNoSpace);
+      EXPECT_THAT(error.where(), HasSubstr("rank 1"));
+      EXPECT_THAT(error.where(), HasSubstr("model-00002-of-00003.safetensors"));
+    }
+    world.barrier();
+    EXPECT_EQ(latest_checkpoint(directory.path())->step, 1);
+    model.clear();
+    Checkpoint::open(directory.path() / "step-00000001")
+        .load(model.weights(), model.optimizer(), world);
+    EXPECT_EQ(model.difference(1), "");
+  });
+  EXPECT_EQ(own, 1);
+  EXPECT_EQ(told, 2);
+  EXPECT_FALSE(std::filesystem::exists(directory.path() / "step-00000002.writing-test"));
+}
+
+}  // namespace
+}  // namespace switchyard
