@@ -2,6 +2,7 @@
 // computes a unit depends on timing, what is computed never does.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <utility>
@@ -21,7 +22,9 @@ class Team {
   // body(begin, end) on parts of [0, count); `cost` is the work of one index, in elements touched.
   template <typename Body>
   void ranges(int64_t count, int64_t cost, const Body& body) {
-    const int64_t grain = kSmallestPart / std::max<int64_t>(cost, 1) + 1;
+    // Many cheap indices are cut at whole cache lines and vectors.
+    const int64_t enough = kSmallestPart / std::max<int64_t>(cost, 1);
+    const int64_t grain = enough < 64 ? enough + 1 : (enough + 63) / 64 * 64;
     // A reference is small enough for std::function to hold without allocating.
     pool_.parallel_for(count, grain, std::ref(body));
   }

@@ -1,0 +1,248 @@
+// The CPU backend where its work is cut up: shapes of several row, depth, query and gradient blocks
+// on teams of several sizes. Against the reference in float64, and bit for bit between teams.
+#include <algorithm>
+
+#include "backends/cpu/cpu_kernels.h"
+#include "backends/each_backend.h"
+#include "support/op_case.h"
+
+namespace switchyard::test {
+namespace {
+
+OpCase large_linear(int64_t rows, int64_t in, int64_t out) {
+  return {
+      .name =
+          "linear_" + std::to_string(rows) + "x" + std::to_string(in) + "x" + std::to_string(out),
+      .inputs = {normal("x", {rows, in}), constant("dx_before", {rows, in})},
+      .weights = {normal_weight("w", {out, in}, 0.05)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            linear(ctx, run.in("x"), run.weight("w"), run.output("y", {rows, out}),
+                   {Activation::kGelu, run.saved("pre", {rows, out})});
+            linear(ctx, run.in("x"), run.weight("w"), run.saved("unsaved", {rows, out}),
+                   {.activation = Activation::kSilu});
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView dpre = run.saved("dpre", {rows, out}), dx = run.d_input("x");
+            activation_backward(ctx, Activation::kGelu, run.in("pre"), run.d_output("y"), dpre);
+            const int64_t leaves[] = {0, rows};
+            linear_weight_gradient(ctx, run.in("x"), dpre, leaves, run.weight("w"));
+            linear_weight_gradient(ctx, run.in("x"), run.d_output("y"), leaves, run.weight("w"));
+            copy(ctx, run.in("dx_before"), dx);
+            linear_input_gradient(ctx, dpre, run.weight("w"), dx, Write::kAccumulate);
+          },
+      .tolerance = {.float32 = 1e-5},
+  };
+}
+
+// Uneven experts, one without rows; rows reversed and every second place left free.
+OpCase large_grouped() {
+  static const std::vector<int64_t> kOffsets = {0, 250, 250, 251, 400};
+  const int64_t rows = 400, in = 401, out = 130;
+  Numbers index(static_cast<size_t>(rows));
+  for (int64_t i = 0; i < rows; ++i) index[i] = static_cast<double>(2 * (rows - 1 - i));
+  const auto ragged = [=](OpRun& run) {
+    RaggedRows view;
+    view.offsets = kOffsets;
+    view.leaf_offsets = kOffsets;
+    view.index = run.in("index");
+    view.scale = run.in("scale");
+    return view;
+  };
+  return {
+      .name = "grouped",
+      .inputs = {normal("x", {2 * rows, in}), given("index", Element::kInt32, {rows}, index),
+                 given("scale", Element::kFloat32, {rows}, normal_numbers("scale", {rows}))},
+      .weights = {normal_weight("w", {4, out, in})},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const RaggedRows view = ragged(run);
+            grouped_linear(ctx, run.in("x"), RowOrder::kIndexed, run.weight("w"), view,
+                           run.output("y", {rows, out}), RowOrder::kCompact,
+                           {Activation::kRelu, run.saved("pre", {rows, out})});
+            const TensorView scattered = run.saved("scattered", {2 * rows, out});
+            fill_zero(ctx, scattered);
+            grouped_linear(ctx, run.in("x"), RowOrder::kIndexed, run.weight("w"), view, scattered,
+                           RowOrder::kIndexed);
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const RaggedRows view = ragged(run);
+            const TensorView dpre = run.saved("dpre", {rows, out}), dx = run.d_input("x");
+            activation_backward(ctx, Activation::kRelu, run.in("pre"), run.d_output("y"), dpre);
+            grouped_weight_gradient(ctx, run.in("x"), RowOrder::kIndexed, dpre, RowOrder::kCompact,
+                                    view, run.weight("w"));
+            fill_zero(ctx, dx);
+            grouped_input_gradient(ctx, dpre, RowOrder::kCompact, run.weight("w"), view, dx,
+                                   RowOrder::kIndexed);
+          },
+      .tolerance = {.float32 = 1e-5},
+  };
+}
+
+OpCase large_attention(bool causal, double dropout_rate) {
+  const int64_t batch = 3, queries = 150, keys = causal ? 150 : 171, heads = 4, width = 24;
+  Numbers segments(static_cast<size_t>(batch * keys));
+  for (size_t i = 0; i < segments.size(); ++i) segments[i] = i % 11 == 3 ? 0 : 1;
+  const auto input = [=](OpRun& run) {
+    AttentionInput in;
+    in.q = run.in("q");
+    in.k = run.in("k");
+    in.v = run.in("v");
+    in.distance_bias = run.in("bias");
+    in.mask.key_segment = run.in("segment");
+    in.mask.causal = causal;
+    in.mask.window = causal ? 40 : 0;
+    in.scale = 0.2;
+    in.dropout_rate = dropout_rate;
+    in.random = {{.seed = 3, .step = 1, .layer = 2, .purpose = Purpose::kAttentionDropout},
+                 run.in("token")};
+    return in;
+  };
+  return {
+      .name = causal ? "attention_causal" : "attention_dropout",
+      .inputs = {normal("q", {batch, queries, heads, width}), normal("k", {batch, keys, 2, width}),
+                 normal("v", {batch, keys, 2, width}),
+                 accurate_normal("bias", {heads, queries + keys - 1}),
+                 given("segment", Element::kInt32, {batch, keys}, segments),
+                 tokens(batch * queries, 1000)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            attention(ctx, input(run), run.output("out", {batch, queries, heads, width}),
+                      // Not compared: the lowest number, for the query that sees nothing, differs.
+                      run.temporary("lse", {batch, heads, queries}, Element::kAccurate));
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const int64_t leaves[] = {0, 2, 3};
+            const int64_t distances = queries + keys - 1;
+            const TensorView by_leaf =
+                run.saved("dbias", {2, heads, distances}, Element::kAccurate);
+            attention_backward(ctx, input(run), run.in("out"), run.in("lse"), run.d_output("out"),
+                               leaves, run.d_input("q"), run.d_input("k"), run.d_input("v"),
+                               by_leaf);
+            add(ctx, by_leaf.rows(0, 1).reshape({heads, distances}),
+                by_leaf.rows(1, 2).reshape({heads, distances}), run.d_input("bias"));
+          },
+      .tolerance = {.float32 = 1e-5},
+  };
+}
+
+OpCase large_norm() {
+  const int64_t rows = 700, columns = 131;
+  return {
+      .name = "rms_norm",
+      .inputs = {normal("x", {rows, columns})},
+      .weights = {normal_weight("w", {columns})},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            rms_norm(ctx, run.in("x"), run.weight("w"), 1e-6, run.output("y", {rows, columns}),
+                     run.saved("inverse_rms", {rows}, Element::kAccurate));
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const int64_t leaves[] = {0, rows};
+            rms_norm_backward(ctx, run.in("x"), run.in("inverse_rms"), run.d_output("y"), leaves,
+                              run.d_input("x"), Write::kOverwrite, run.weight("w"));
+          },
+      .tolerance = {.float32 = 5e-6},
+  };
+}
+
+// Embedding, loss over a vocabulary, and sums over many elements.
+OpCase large_ends() {
+  const int64_t rows = 600, columns = 100, vocabulary = 300;
+  return {
+      .name = "ends",
+      .inputs = {integers("ids", {rows}, 0, 40), integers("targets", {rows}, 0, 300),
+                 normal("logits", {rows, vocabulary}), constant("dy", {rows, columns})},
+      .weights = {normal_weight("table", {vocabulary, columns})},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            cross_entropy(ctx, run.in("logits"), run.in("targets"), 0.5,
+                          run.saved("losses", {rows}, Element::kFloat64),
+                          run.saved("dlogits", {rows, vocabulary}));
+            softmax(ctx, run.in("logits"), run.output("probs", {rows, vocabulary}));
+            sum_of_squares(ctx, run.in("logits"), run.saved("squares", {1}, Element::kFloat64));
+            embedding(ctx, run.weight("table"), run.in("ids"), run.exact("y", {rows, columns}));
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const int64_t leaves[] = {0, rows};
+            embedding_gradient(ctx, run.in("ids"), run.in("dy"), leaves, run.weight("table"));
+            softmax_backward(ctx, run.in("probs"), run.d_output("probs"), run.d_input("logits"),
+                             Write::kOverwrite);
+          },
+      .tolerance = {.float32 = 5e-6},
+  };
+}
+
+const std::vector<OpCase>& large_cases() {
+  static const std::vector<OpCase> cases = {large_linear(260, 1000, 70),
+                                            large_linear(33, 530, 1100),
+                                            large_linear(1, 800, 900),
+                                            large_grouped(),
+                                            large_attention(true, 0),
+                                            large_attention(false, 0.2),
+                                            large_norm(),
+                                            large_ends()};
+  return cases;
+}
+
+class CpuLargeCases : public testing::TestWithParam<cpu::Isa> {
+ protected:
+  void SetUp() override {
+    if (!cpu::is_usable(GetParam())) {
+      GTEST_SKIP() << cpu::name_of(GetParam()) << " cannot run on this machine";
+    }
+  }
+
+  std::vector<Result> results(const OpCase& op_case, int threads) {
+    Device device(std::make_unique<CpuKernels>(threads, GetParam()));
+    OpRun run(op_case, device, DType::kFloat32, DType::kFloat32);
+    run.forward();
+    if (op_case.backward) run.backward();
+    return run.results();
+  }
+};
+
+TEST_P(CpuLargeCases, AgreeWithTheReference) {
+  for (const OpCase& op_case : large_cases()) {
+    SCOPED_TRACE(op_case.name);
+    Device oracle = reference_device();
+    OpRun run(op_case, oracle, DType::kFloat64, DType::kFloat32);
+    run.forward();
+    run.backward();
+    const std::vector<Result> expected = run.results(), actual = results(op_case, 3);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < actual.size(); ++i) {
+      EXPECT_LE(relative_difference(actual[i].numbers, expected[i].numbers),
+                op_case.tolerance.float32)
+          << actual[i].name;
+    }
+  }
+}
+
+TEST_P(CpuLargeCases, DoNotDependOnTheNumberOfThreads) {
+  for (const OpCase& op_case : large_cases()) {
+    SCOPED_TRACE(op_case.name);
+    const std::vector<Result> one = results(op_case, 1);
+    for (const int threads : {2, 3, 5}) {
+      const std::vector<Result> several = results(op_case, threads);
+      for (size_t i = 0; i < one.size(); ++i) {
+        // Not EXPECT_EQ: a failure would print every number.
+        EXPECT_TRUE(several[i].numbers == one[i].numbers) << one[i].name << ", " << threads;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, CpuLargeCases,
+                         testing::Values(cpu::Isa::kAvx512, cpu::Isa::kAvx2, cpu::Isa::kPortable),
+                         [](const auto& parameter) {
+                           return std::string(cpu::name_of(parameter.param));
+                         });
+
+}  // namespace
+}  // namespace switchyard::test
