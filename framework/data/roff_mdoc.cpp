@@ -148,11 +148,16 @@ bool RoffInterpreter::mdoc_macro(const std::string& name, std::string_view rest)
     join_next_ = join_next_ || name == "Ns";
     if (arguments.empty()) return true;
   }
+  const auto mark = marks().find(name);
+  const bool closes = mark != marks().end() && name.back() == 'c';
+  if (closes) join_next_ = true;
   if (name == "Nd") arguments.insert(arguments.begin(), "–");
   if (name == "An" && !arguments.empty() && arguments[0].ends_with("split")) return true;
   arguments.insert(arguments.begin(), name);
   const std::string text = mdoc_inline(arguments, 0);
   if (!text.empty()) add_text(text);
+  // A mark alone on its line belongs to the next one.
+  if (mark != marks().end() && !closes && arguments.size() == 1) join_next_ = true;
   return true;
 }
 
