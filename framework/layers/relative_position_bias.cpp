@@ -19,8 +19,9 @@ int32_t relative_position_bucket(int64_t distance, bool bidirectional, int64_t b
   }
   const int64_t exact = buckets / 2;
   if (distance < exact) return static_cast<int32_t>(bucket + distance);
-  // In float32 as the original, nudged so that distances which stand exactly on a boundary (16, 32,
-  // 64 of 128) fall on the side where PyTorch's float32 logarithm puts them.
+  // In float32 and in the original's order. Distances that stand exactly on a boundary (16, 32 and
+  // 64 of 32 buckets over 128) rely on quotients of the logarithms of powers of two coming out
+  // exact, which tests hold against PyTorch's buckets.
   const float ratio = std::log(static_cast<float>(distance) / static_cast<float>(exact)) /
                       std::log(static_cast<float>(max_distance) / static_cast<float>(exact));
   const auto step = static_cast<int64_t>(ratio * static_cast<float>(buckets - exact));

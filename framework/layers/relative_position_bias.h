@@ -8,9 +8,8 @@
 
 namespace switchyard {
 
-// The bucket of `distance` = key position - query position. Boundaries of the default setting
-// (32 buckets, distance 128) come from a table, since float32 and float64 logarithms disagree
-// there.
+// The bucket of `distance` = key position - query position, by float32 logarithms as in Hugging
+// Face.
 int32_t relative_position_bucket(int64_t distance, bool bidirectional, int64_t buckets,
                                  int64_t max_distance);
 

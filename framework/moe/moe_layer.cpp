@@ -21,6 +21,21 @@ RouterInput MoeLayer::router_input(const TokenRows& rows, TensorView x) const {
   return {x, rows, capacity_.padding_takes_capacity ? TensorView() : rows.real};
 }
 
+TensorView MoeLayer::without_padding(LayerContext& ctx, const TokenRows& rows, TensorView choices,
+                                     Arena& arena) const {
+  if (!capacity_.padding_takes_capacity) return choices;
+  // On the host: only runs that imitate other systems route padding.
+  auto host = read_back_as<int32_t>(ctx, choices);
+  const auto real = read_back_as<uint8_t>(ctx, rows.real);
+  const auto each = static_cast<size_t>(router_->choices());
+  for (size_t i = 0; i < host.size(); ++i) {
+    if (real[i / each] == 0) host[i] = -1;
+  }
+  const TensorView masked = arena.allocate(DType::kInt32, choices.shape());
+  upload(ctx, std::span<const int32_t>(host), masked);
+  return masked;
+}
+
 TensorView MoeLayer::forward(LayerContext& ctx, const TokenRows& rows, TensorView x,
                              FeedForward::Saved& base) {
   auto& saved = static_cast<Saved&>(base);
@@ -29,7 +44,8 @@ TensorView MoeLayer::forward(LayerContext& ctx, const TokenRows& rows, TensorVie
   const Routing& routing = saved.routing;
   if (!ctx.replay) {
     saved.statistics = allocate_statistics(ctx.saved, rows.groups(), experts());
-    routing_statistics(ctx, routing.logits, routing.probs, routing.expert, rows.group_offsets,
+    saved.counted = without_padding(ctx, rows, routing.expert, ctx.saved);
+    routing_statistics(ctx, routing.logits, routing.probs, saved.counted, rows.group_offsets,
                        saved.statistics);
     saved.kept = ctx.saved.allocate(DType::kInt32, routing.expert.shape());
     plan_capacity(ctx, routing.expert, TensorView(), rows.group_offsets, experts(),
@@ -68,7 +84,7 @@ void MoeLayer::backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
   const TensorView dlogits = ctx.scratch.allocate(routing.probs.dtype(), routing.probs.shape());
   fill_zero(ctx, dprobs);
   fill_zero(ctx, dlogits);
-  losses_.add_gradients(ctx, rows, routing.expert, routing.logits, routing.probs, saved.statistics,
+  losses_.add_gradients(ctx, rows, saved.counted, routing.logits, routing.probs, saved.statistics,
                         dprobs, dlogits);
   router_->backward(ctx, router_input(rows, x), routing, dweight, dprobs, dlogits, dx);
 }
@@ -120,8 +136,9 @@ void MoeLayer::observe_drops(LayerContext& ctx, const TokenRows& rows, const Sav
   const TensorView dropped = ctx.scratch.allocate(DType::kInt64, {router_->choices()});
   const TensorView weights = ctx.scratch.allocate(DType::kFloat64, {2});
   const TensorView counts = ctx.scratch.allocate(DType::kInt64, {rows.groups(), experts()});
-  drop_statistics(ctx, saved.routing.expert, saved.kept, saved.routing.weight, dropped, weights);
-  count_choices(ctx, saved.kept, rows.group_offsets, counts);
+  drop_statistics(ctx, saved.counted, saved.kept, saved.routing.weight, dropped, weights);
+  count_choices(ctx, without_padding(ctx, rows, saved.kept, ctx.scratch), rows.group_offsets,
+                counts);
   const auto dropped_choices = read_back_as<int64_t>(ctx, dropped);
   for (size_t k = 0; k < dropped_choices.size(); ++k) {
     observation_.dropped_by_choice[k] += static_cast<double>(dropped_choices[k]);

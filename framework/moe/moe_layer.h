@@ -19,7 +19,8 @@ class MoeLayer : public FeedForward {
   struct Saved : FeedForward::Saved {
     Routing routing;
     RoutingStatistics statistics;
-    TensorView kept;  // int32 [T, K]
+    TensorView counted;  // int32 [T, K]: choices before drops that losses and metrics see
+    TensorView kept;     // int32 [T, K]
     ExchangePlan plan;
     TensorView received;  // [rows here, D]
     Experts::Saved experts;
@@ -49,6 +50,10 @@ class MoeLayer : public FeedForward {
 
  private:
   RouterInput router_input(const TokenRows& rows, TensorView x) const;
+  // The choices [T, K] of real tokens, -1 for padding: losses and metrics leave padding out even
+  // where it is routed. In `arena` if they differ.
+  TensorView without_padding(LayerContext& ctx, const TokenRows& rows, TensorView choices,
+                             Arena& arena) const;
   void observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   void observe_drops(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   int64_t experts() const { return experts_->range().total; }
