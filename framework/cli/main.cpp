@@ -1,10 +1,21 @@
 // switchyard: one binary, one verb at a time. Every error ends here.
-#include <fmt/core.h>
+#include <algorithm>
 
 #include "base/version.h"
 #include "cli/verbs.h"
+#include "config/suggest.h"
 
 namespace switchyard {
+
+// CLI11 only says that a subcommand is missing.
+static void check_verb(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> verbs;
+  for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());
+  if (std::find(verbs.begin(), verbs.end(), argv[1]) != verbs.end()) return;
+  throw ConfigError("there is no verb '" + printable(argv[1]) + "'", "",
+                    suggestion(argv[1], verbs));
+}
 
 static int run_program(int argc, char** argv) {
   CLI::App app{
@@ -19,6 +30,7 @@ static int run_program(int argc, char** argv) {
   add_doctor(app, run);
   add_help(app, run);
   add_version(app, run);
+  check_verb(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {

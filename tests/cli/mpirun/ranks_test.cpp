@@ -1,0 +1,82 @@
+// The program under mpirun: shards of experts, resuming in another layout, failing ranks.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "cli/program.h"
+
+namespace switchyard::test {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kMpirun = std::string(SWITCHYARD_MPIRUN) + " --oversubscribe --bind-to none";
+
+std::vector<double> losses(const Program& program) {
+  std::vector<double> values;
+  for (const nlohmann::json& line : program.metrics()) {
+    if (line.contains("loss")) values.push_back(line["loss"]);
+  }
+  return values;
+}
+
+TEST(Ranks, TwoRanksHoldHalfTheExpertsAndGiveTheLossesOfOne) {
+  const Program one, two;
+  one.build_dataset();
+  two.build_dataset();
+  ASSERT_EQ(one.run("train small.yaml").exit_code, 0);
+  const Outcome trained = two.shell(kMpirun + " -np 2 $SWITCHYARD train small.yaml");
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_THAT(trained.out, HasSubstr("rank 0: experts 0 to 1 of 4 in each of 2 MoE layers"));
+  EXPECT_THAT(trained.out, HasSubstr("rank 1: experts 2 to 3 of 4 in each of 2 MoE layers"));
+  EXPECT_THAT(trained.out, HasSubstr("rows exchanged"));
+  EXPECT_GT(two.metrics().front()["rows_exchanged"], 0);
+  const std::vector<double> expected = losses(one), seen = losses(two);
+  ASSERT_EQ(seen.size(), expected.size());
+  for (size_t i = 0; i < seen.size(); ++i) EXPECT_NEAR(seen[i], expected[i], 1e-4) << i;
+}
+
+TEST(Ranks, AnotherLayoutReadsTheCheckpoint) {
+  const Program program;
+  program.build_dataset();
+  ASSERT_EQ(program.shell(kMpirun + " -np 2 $SWITCHYARD train small.yaml").exit_code, 0);
+  const auto line = [](const Outcome& outcome) {
+    const size_t at = outcome.out.find("evaluation at step 6: loss ");
+    return outcome.out.substr(at, 33);
+  };
+  const Outcome single = program.run("eval small.yaml");
+  const Outcome three = program.shell(kMpirun + " -np 3 $SWITCHYARD eval small.yaml");
+  ASSERT_EQ(single.exit_code, 0) << single.err;
+  ASSERT_EQ(three.exit_code, 0) << three.err;
+  EXPECT_EQ(line(single), line(three));
+}
+
+TEST(Ranks, AGroupThatDoesNotDivideTheRanksIsRefused) {
+  const Program program;
+  program.build_dataset();
+  const Outcome outcome =
+      program.shell(kMpirun + " -np 4 $SWITCHYARD train small.yaml --set parallel.expert=3");
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("error: parallel.expert = 3 does not divide the 4 ranks"));
+  EXPECT_THAT(outcome.err, HasSubstr("use 1, 2 or 4, or start 3 or 6 ranks"));
+}
+
+// Rank 1 reads another config, whose dataset isn't there.
+TEST(Ranks, AFailingRankEndsTheJobAndIsNamed) {
+  const Program program;
+  program.build_dataset();
+  program.write_config_with("torn.yaml", "dir: dataset", "dir: gone");
+  const Outcome outcome = program.shell(kMpirun + " -np 1 $SWITCHYARD train small.yaml : -np 1 " +
+                                        "$SWITCHYARD train torn.yaml");
+  EXPECT_EQ(outcome.exit_code, 3) << outcome.err;
+  EXPECT_LT(outcome.seconds, 20.0);
+  EXPECT_THAT(outcome.err, HasSubstr("gone"));
+  EXPECT_THAT(outcome.err, HasSubstr("rank 1 of 2"));
+  const std::string printed = "error: ";
+  const size_t first = outcome.err.find(printed);
+  EXPECT_EQ(outcome.err.find(printed, first + 1), std::string::npos) << outcome.err;
+}
+
+}  // namespace
+}  // namespace switchyard::test

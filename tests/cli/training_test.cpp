@@ -1,0 +1,107 @@
+// From text to an evaluated checkpoint, on one rank.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "cli/program.h"
+
+namespace switchyard::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+std::vector<nlohmann::json> with_key(const std::vector<nlohmann::json>& lines,
+                                     const std::string& key) {
+  std::vector<nlohmann::json> chosen;
+  std::copy_if(lines.begin(), lines.end(), std::back_inserter(chosen),
+               [&](const nlohmann::json& line) { return line.contains(key); });
+  return chosen;
+}
+
+TEST(Training, FromTextToAnEvaluatedCheckpoint) {
+  const Program program;
+  program.build_dataset();
+  const Outcome again = program.run("data build small.yaml");
+  EXPECT_EQ(again.exit_code, 0);
+  EXPECT_THAT(again.out, HasSubstr("is up to date"));
+
+  const Outcome trained = program.run("train small.yaml");
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_THAT(trained.out, HasSubstr("rank 0: experts 0 to 3 of 4 in each of 2 MoE layers"));
+  EXPECT_THAT(trained.out, HasSubstr("checkpoint runs/small/checkpoints/step-00000006"));
+
+  const auto steps = with_key(program.metrics(), "loss");
+  ASSERT_EQ(steps.size(), 6u);
+  EXPECT_LT(steps.back()["loss"], steps.front()["loss"]);
+  ASSERT_EQ(steps.back()["moe"].size(), 2u);
+  const auto& layer = steps.back()["moe"][0];
+  EXPECT_EQ(layer["name"], "encoder.block.1.moe");
+  EXPECT_EQ(layer["load"].size(), 4u);
+  const auto evaluations = with_key(program.metrics(), "validation.loss");
+  ASSERT_EQ(evaluations.size(), 2u);
+  EXPECT_TRUE(evaluations[0]["validation.labels"].contains("north"));
+  EXPECT_GT(evaluations[0]["validation.unigram_entropy"], 0.0);
+
+  // The checkpoint evaluates to what the run saw at its end.
+  const Outcome evaluated = program.run("eval small.yaml");
+  ASSERT_EQ(evaluated.exit_code, 0) << evaluated.err;
+  char expected[64];
+  std::snprintf(expected, sizeof expected, "evaluation at step 6: loss %.4f",
+                evaluations[1]["validation.loss"].get<double>());
+  EXPECT_THAT(evaluated.out, HasSubstr(expected));
+  const Outcome shuffled = program.run("eval small.yaml --shuffle-inputs");
+  EXPECT_THAT(shuffled.out, HasSubstr("encoder inputs shuffled"));
+  EXPECT_THAT(shuffled.out, Not(HasSubstr(expected)));
+}
+
+TEST(Training, AResumedRunGoesOnAsIfNothingHadHappened) {
+  const Program whole, broken;
+  whole.build_dataset();
+  broken.build_dataset();
+  ASSERT_EQ(whole.run("train small.yaml").exit_code, 0);
+  // The schedule is constant, so that a run of three steps is the first half of one of six.
+  ASSERT_EQ(broken.run("train small.yaml --set train.steps=3").exit_code, 0);
+  const Outcome resumed = broken.run("train small.yaml");
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("resuming after step 3 from runs/small/checkpoints/step-"));
+  const auto expected = with_key(whole.metrics(), "loss"),
+             seen = with_key(broken.metrics(), "loss");
+  ASSERT_EQ(seen.size(), expected.size());
+  for (size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(seen[i]["loss"], expected[i]["loss"]) << i;
+
+  const Outcome complete = broken.run("train small.yaml");
+  EXPECT_EQ(complete.exit_code, 0);
+  EXPECT_THAT(complete.out, HasSubstr("the run is complete: 6 of 6 steps"));
+}
+
+TEST(Training, EvaluatesADenseModel) {
+  const Program program;
+  program.build_dataset();
+  program.write_config_with("dense.yaml", R"(moe:
+  experts: 4
+  group_sequences: 2
+  encoder: {layers: {every: 2}, router: {type: switch}}
+  decoder: {layers: {every: 2}, router: {type: switch}}
+)",
+                            "moe: {encoder: {layers: none}, decoder: {layers: none}}\n");
+  const Outcome trained = program.run("train dense.yaml");
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_THAT(trained.out, Not(HasSubstr("experts")));
+}
+
+TEST(Program, ExplainsItself) {
+  const Program program;
+  EXPECT_THAT(program.run("version").out, HasSubstr("switchyard "));
+  EXPECT_THAT(program.run("--help").out, HasSubstr("train"));
+  EXPECT_THAT(program.run("train --help").out, HasSubstr("Example:"));
+  EXPECT_THAT(program.run("help moe.capacity.train_factor").out, HasSubstr("1.25"));
+  EXPECT_THAT(program.run("help").out, HasSubstr("moe.encoder.router.jitter"));
+  const Outcome doctor = program.run("doctor");
+  EXPECT_EQ(doctor.exit_code, 0);
+  EXPECT_THAT(doctor.out, HasSubstr("device cpu"));
+}
+
+}  // namespace
+}  // namespace switchyard::test
