@@ -66,11 +66,17 @@ std::string train_tokenizer(const TokenizerOptions& options,
       {"minloglevel", "2"}};
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &lines, &model);
-  if (!status.ok()) {
-    throw InputError(fmt::format("the tokenizer can't be trained: {}", status.message()), "",
-                     "give more text, another vocabulary or a smaller character_coverage");
+  if (status.ok()) return model;
+  const std::string reason = status.message();
+  if (reason.find("required_chars") != std::string::npos) {
+    throw InputError(
+        fmt::format("a vocabulary of {} has no room for the text's characters", options.vocabulary),
+        "", "raise vocabulary, or lower character_coverage");
   }
-  return model;
+  const size_t place = reason.rfind("] ");  // of SentencePiece's own source comes before
+  throw InputError("the tokenizer can't be trained: " +
+                       (place == std::string::npos ? reason : reason.substr(place + 2)),
+                   "", "give more text or another vocabulary");
 }
 
 }  // namespace switchyard

@@ -1,0 +1,416 @@
+#include "data/dataset_builder.h"
+
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <zlib.h>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "base/errors.h"
+#include "data/dataset.h"
+#include "data/temporary_directory.h"
+#include "data/validation_split.h"
+
+namespace switchyard {
+namespace {
+
+namespace fs = std::filesystem;
+using std::string_literals::operator""s;
+
+void write(const fs::path& path, const std::string& text) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
+}
+
+void write_gzip(const fs::path& path, const std::string& text) {
+  fs::create_directories(path.parent_path());
+  gzFile file = gzopen(path.c_str(), "wb");
+  gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
+  gzclose(file);
+}
+
+std::string bytes_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// A few sentences that differ from number to number.
+std::string prose(const std::string& language, int number) {
+  std::string text;
+  for (int sentence = 0; sentence < 12; ++sentence) {
+    text += language + " satz nummer " + std::to_string(number * 31 + sentence) + " von " +
+            std::to_string(number) + " mit wort" + std::to_string(sentence % 7) + " am ende.\n";
+  }
+  return text;
+}
+
+class DatasetBuilderTest : public testing::Test {
+ protected:
+  TemporaryDirectory directory_;
+  const fs::path& root_ = directory_.path();
+  fs::path output_ = root_ / "dataset";
+
+  // Pages page0 .. page59 in two languages.
+  void write_pages() {
+    for (int i = 0; i < 60; ++i) {
+      const std::string name = "man1/page" + std::to_string(i) + ".1.gz";
+      write_gzip(root_ / "de" / name, ".TH PAGE 1\n.SH NAME\n" + prose("deutsch", i));
+      write_gzip(root_ / "fr" / name, ".TH PAGE 1\n.SH NOM\n" + prose("francais", i));
+    }
+  }
+
+  BuildOptions options() const {
+    BuildOptions options;
+    options.sources = {{"de", root_ / "de", TextFormat::kMan},
+                       {"fr", root_ / "fr", TextFormat::kMan}};
+    options.output = output_;
+    options.validation_share = 0.2;
+    options.tokenizer.vocabulary = 512;
+    options.tokenizer.character_coverage = 1.0;
+    return options;
+  }
+
+  // The text of each document of a split.
+  static std::vector<std::string> texts(const Dataset& dataset, Split split) {
+    std::vector<std::string> all;
+    const TokenFile& tokens = dataset.tokens(split);
+    for (int64_t d = 0; d < tokens.document_count(); ++d) {
+      std::vector<int32_t> ids(tokens.document_begin(d + 1) - tokens.document_begin(d));
+      tokens.read(tokens.document_begin(d), ids);
+      all.push_back(dataset.tokenizer().decode(ids));
+    }
+    return all;
+  }
+
+  // What building says; "" when it succeeds.
+  static std::string refusal(const BuildOptions& options) {
+    try {
+      build_dataset(options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+};
+
+TEST_F(DatasetBuilderTest, BuildsWhatItSays) {
+  write_pages();
+  std::vector<BuildProgress> progress;
+  const BuildReport report =
+      build_dataset(options(), [&](const BuildProgress& now) { progress.push_back(now); });
+  EXPECT_TRUE(report.built);
+  EXPECT_EQ(report.duplicates, 0);
+  EXPECT_EQ(report.listing.total(Split::kTrain).documents +
+                report.listing.total(Split::kValidation).documents,
+            120);
+  EXPECT_FALSE(fs::exists(root_ / "dataset.building"));
+  std::set<std::string> files;
+  for (const auto& entry : fs::directory_iterator(output_)) files.insert(entry.path().filename());
+  EXPECT_EQ(files, (std::set<std::string>{"dataset.json", "tokenizer.model", "train.tokens",
+                                          "validation.tokens"}));
+  const Dataset dataset(output_);
+  EXPECT_NO_THROW(dataset.verify());
+  EXPECT_EQ(dataset.labels(), (std::vector<std::string>{"de", "fr"}));
+  EXPECT_EQ(dataset.tokenizer().vocabulary() % 128, 0);
+  EXPECT_LE(dataset.tokenizer().vocabulary(), 512);
+  for (const Split split : kSplits) {
+    const TokenFile& tokens = dataset.tokens(split);
+    EXPECT_EQ(tokens.token_count(), report.listing.total(split).tokens);
+    for (int64_t d = 1; d < tokens.document_count(); ++d) {
+      EXPECT_LE(tokens.document_label(d - 1), tokens.document_label(d)) << "label by label";
+    }
+  }
+  ASSERT_FALSE(progress.empty());
+  EXPECT_EQ(progress.front().phase, BuildProgress::Phase::kRead);
+  EXPECT_EQ(progress.back().phase, BuildProgress::Phase::kEncode);
+  EXPECT_EQ(progress.back().bytes_done, progress.back().bytes_total);
+}
+
+TEST_F(DatasetBuilderTest, TextsSurvive) {
+  write_pages();
+  build_dataset(options());
+  const Dataset dataset(output_);
+  std::set<std::string> expected, found;
+  for (int i = 0; i < 60; ++i) {
+    for (const std::string language : {"deutsch", "francais"}) {
+      // Filled into one line by roff, headings before it; the tokenizer makes spaces of newlines.
+      std::string text =
+          "PAGE(1) " + std::string(language == "deutsch" ? "NAME " : "NOM ") + prose(language, i);
+      std::ranges::replace(text, '\n', ' ');
+      text.pop_back();
+      expected.insert(text);
+    }
+  }
+  for (const Split split : kSplits) {
+    for (const std::string& text : texts(dataset, split)) found.insert(text);
+  }
+  EXPECT_EQ(found, expected);
+}
+
+TEST_F(DatasetBuilderTest, TranslationsOfAPageAreOnOneSide) {
+  write_pages();
+  build_dataset(options());
+  const Dataset dataset(output_);
+  std::map<std::string, std::set<Split>> sides;
+  for (const Split split : kSplits) {
+    for (const std::string& text : texts(dataset, split)) {
+      const size_t number = text.find(" von ") + 5;
+      sides[text.substr(number, text.find(' ', number) - number)].insert(split);
+    }
+  }
+  EXPECT_EQ(sides.size(), 60u);
+  int validation = 0;
+  for (const auto& [number, splits] : sides) {
+    EXPECT_EQ(splits.size(), 1u) << "page " << number << " is trained on and validated with";
+    validation += splits.contains(Split::kValidation);
+  }
+  EXPECT_GT(validation, 3);
+  EXPECT_LT(validation, 25);
+}
+
+TEST_F(DatasetBuilderTest, RebuildingGivesTheSameBytesWhateverTheThreads) {
+  write_pages();
+  BuildOptions again = options();
+  build_dataset(options());
+  again.output = root_ / "again";
+  again.threads = 5;
+  build_dataset(again);
+  for (const char* file :
+       {"dataset.json", "tokenizer.model", "train.tokens", "validation.tokens"}) {
+    EXPECT_EQ(bytes_of(output_ / file), bytes_of(again.output / file)) << file;
+  }
+}
+
+TEST_F(DatasetBuilderTest, WhatIsCurrentIsKept) {
+  write_pages();
+  build_dataset(options());
+  const auto time = fs::last_write_time(output_ / "train.tokens");
+  BuildReport report = build_dataset(options());
+  EXPECT_FALSE(report.built);
+  EXPECT_EQ(report.listing.total(Split::kTrain).documents,
+            Dataset(output_).listing().total(Split::kTrain).documents);
+  EXPECT_EQ(fs::last_write_time(output_ / "train.tokens"), time);
+
+  BuildOptions other = options();
+  other.tokenizer.vocabulary = 640;
+  EXPECT_TRUE(build_dataset(other).built) << "another vocabulary";
+  EXPECT_GT(Dataset(output_).tokenizer().vocabulary(), 512);
+
+  write_gzip(root_ / "de/man1/new.1.gz", prose("deutsch", 1000));
+  EXPECT_TRUE(build_dataset(other).built) << "another file";
+
+  fs::resize_file(output_ / "train.tokens", 100);
+  EXPECT_TRUE(build_dataset(other).built) << "a damaged dataset";
+  EXPECT_NO_THROW(Dataset(output_).verify());
+}
+
+TEST_F(DatasetBuilderTest, AliasesAndCopiesAreDroppedAndStayTogether) {
+  write_pages();
+  for (int i = 0; i < 60; ++i) {
+    const std::string number = std::to_string(i);
+    fs::create_symlink("page" + number + ".1.gz", root_ / "de/man1" / ("link" + number + ".1.gz"));
+    write_gzip(root_ / "de/man1" / ("so" + number + ".1.gz"), ".so man1/page" + number + ".1\n");
+    write_gzip(root_ / "fr/man1" / ("copy" + number + ".1.gz"),
+               ".TH PAGE 1\n.SH NOM\n" + prose("francais", i));
+    // Translations that go by the alias's name have texts of their own.
+    write_gzip(root_ / "fr/man1" / ("link" + number + ".1.gz"), prose("alias", i));
+    write_gzip(root_ / "fr/man1" / ("so" + number + ".1.gz"), prose("verweis", i));
+    write_gzip(root_ / "de/man1" / ("copy" + number + ".1.gz"), prose("kopie", i));
+  }
+  const BuildReport report = build_dataset(options());
+  EXPECT_EQ(report.duplicates, 60);
+  EXPECT_EQ(report.without_text, 60);
+  const Dataset dataset(output_);
+  std::map<std::string, std::set<Split>> sides;
+  size_t count = 0;
+  for (const Split split : kSplits) {
+    for (const std::string& text : texts(dataset, split)) {
+      const size_t number = text.find(" von ") + 5;
+      sides[text.substr(number, text.find(' ', number) - number)].insert(split);
+      ++count;
+    }
+  }
+  EXPECT_EQ(count, 5u * 60);
+  for (const auto& [number, splits] : sides) EXPECT_EQ(splits.size(), 1u) << number;
+}
+
+TEST_F(DatasetBuilderTest, PlainAndGzippedText) {
+  for (int i = 0; i < 40; ++i) {
+    write(root_ / "plain" / ("a" + std::to_string(i) + ".txt"), prose("eins", i));
+    write_gzip(root_ / "packed" / ("b" + std::to_string(i) + ".txt.gz"), prose("zwei", i));
+  }
+  write(root_ / "plain/.hidden", prose("verborgen", 1));
+  write(root_ / "plain/blank.txt", " \n\t\n");
+  write(root_ / "plain/bytes.txt", "null\0 und \xFF"s + prose("eins", 77));
+  BuildOptions options = this->options();
+  options.sources = {{"eins", root_ / "plain", TextFormat::kText},
+                     {"zwei", root_ / "packed", TextFormat::kGzip},
+                     {"eins", root_ / "plain/a0.txt", TextFormat::kText}};
+  const BuildReport report = build_dataset(options);
+  EXPECT_EQ(report.duplicates, 1) << "a0.txt comes twice";
+  EXPECT_EQ(report.without_text, 1);
+  EXPECT_EQ(Dataset(output_).labels(), (std::vector<std::string>{"eins", "zwei"}));
+  const auto counts = report.listing.counts;
+  EXPECT_EQ(counts[0][0].documents + counts[1][0].documents, 41);
+  EXPECT_EQ(counts[0][1].documents + counts[1][1].documents, 40);
+}
+
+TEST_F(DatasetBuilderTest, SourcesThatDoNotDoAreNamed) {
+  write_pages();
+  const auto with_source = [&](const TextSource& source) {
+    BuildOptions changed = options();
+    changed.sources.push_back(source);
+    return refusal(changed);
+  };
+  EXPECT_NE(with_source({"xx", root_ / "nowhere", TextFormat::kText}).find("nowhere"),
+            std::string::npos);
+  fs::create_directory(root_ / "empty");
+  EXPECT_NE(with_source({"xx", root_ / "empty", TextFormat::kText}).find("holds no file"),
+            std::string::npos);
+  EXPECT_NE(with_source({"", root_ / "de", TextFormat::kText}).find("no label"), std::string::npos);
+  write(root_ / "bad/a.gz", "this is no gzip");
+  EXPECT_NE(with_source({"xx", root_ / "bad", TextFormat::kGzip}).find("bad/a.gz"),
+            std::string::npos);
+  write_gzip(root_ / "cut/a.gz", prose("x", 1));
+  fs::resize_file(root_ / "cut/a.gz", fs::file_size(root_ / "cut/a.gz") - 9);
+  EXPECT_NE(with_source({"xx", root_ / "cut", TextFormat::kGzip}).find("cut/a.gz"),
+            std::string::npos);
+  EXPECT_NE(with_source({"xx", root_ / "cut", TextFormat::kMan}).find("cut/a.gz"),
+            std::string::npos);
+  BuildOptions none = options();
+  none.sources.clear();
+  EXPECT_NE(refusal(none), "");
+  EXPECT_FALSE(fs::exists(output_));
+  EXPECT_FALSE(fs::exists(root_ / "dataset.building"));
+}
+
+TEST_F(DatasetBuilderTest, OneDocumentCannotBeSplit) {
+  write(root_ / "one.txt", prose("eins", 1) + prose("zwei", 2));
+  BuildOptions options = this->options();
+  options.sources = {{"x", root_ / "one.txt", TextFormat::kText}};
+  EXPECT_NE(refusal(options).find("each file is one document"), std::string::npos);
+  options.validation_share = 0;
+  EXPECT_EQ(refusal(options), "");
+  EXPECT_EQ(Dataset(output_).tokens(Split::kValidation).document_count(), 0);
+}
+
+TEST_F(DatasetBuilderTest, OtherFoldersAreLeftAlone) {
+  write_pages();
+  write(output_ / "thesis.txt", "years of work");
+  EXPECT_NE(refusal(options()).find("holds something else"), std::string::npos);
+  EXPECT_EQ(bytes_of(output_ / "thesis.txt"), "years of work");
+  fs::remove(output_ / "thesis.txt");
+  EXPECT_EQ(refusal(options()), "") << "an empty folder is replaced";
+}
+
+TEST_F(DatasetBuilderTest, RemainsOfAnInterruptedBuildAreCleared) {
+  write_pages();
+  write(root_ / "dataset.building/train.tokens", "half");
+  write(root_ / "dataset.building/texts.tmp", "half");
+  EXPECT_EQ(refusal(options()), "");
+  EXPECT_NO_THROW(Dataset(output_).verify());
+  EXPECT_FALSE(fs::exists(output_ / "texts.tmp"));
+}
+
+TEST_F(DatasetBuilderTest, TwoBuildsAtOnceAreRefused) {
+  write_pages();
+  fs::create_directory(root_ / "dataset.building");
+  const int other = ::open((root_ / "dataset.building").c_str(), O_RDONLY | O_DIRECTORY);
+  ASSERT_EQ(::flock(other, LOCK_EX), 0);
+  EXPECT_NE(refusal(options()).find("another process is building"), std::string::npos);
+  EXPECT_TRUE(fs::exists(root_ / "dataset.building")) << "it is the other's";
+  ::close(other);
+  EXPECT_EQ(refusal(options()), "");
+}
+
+// Stopped at every point where it says something: what lies there afterwards is the dataset from
+// before, or none.
+TEST_F(DatasetBuilderTest, InterruptionLeavesTheOldDatasetWhole) {
+  write_pages();
+  build_dataset(options());
+  const std::string before = bytes_of(output_ / "dataset.json");
+  BuildOptions other = options();
+  other.validation_share = 0.3;
+  int calls = 0;
+  build_dataset({other.sources, root_ / "count", 0.3, other.tokenizer},
+                [&](const BuildProgress&) { ++calls; });
+  ASSERT_GE(calls, 4);
+  for (int stop = 1; stop <= calls; ++stop) {
+    int call = 0;
+    EXPECT_THROW(build_dataset(other,
+                               [&](const BuildProgress&) {
+                                 if (++call == stop) throw std::runtime_error("stopped");
+                               }),
+                 std::runtime_error);
+    EXPECT_EQ(bytes_of(output_ / "dataset.json"), before);
+    EXPECT_NO_THROW(Dataset(output_).verify());
+    EXPECT_FALSE(fs::exists(root_ / "dataset.building"));
+  }
+}
+
+// A limit on the size of files stands in for a full disk here; OutputFile's own test uses
+// /dev/full.
+TEST_F(DatasetBuilderTest, AFailedWriteLeavesNoDataset) {
+  write_pages();
+  rlimit old{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
+  const auto previous = std::signal(SIGXFSZ, SIG_IGN);  // EFBIG instead of a signal
+  const rlimit limited{20'000, old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limited), 0);
+  const std::string reason = refusal(options());
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
+  std::signal(SIGXFSZ, previous);
+  EXPECT_NE(reason.find("failed"), std::string::npos) << reason;
+  EXPECT_FALSE(fs::exists(output_));
+  EXPECT_FALSE(fs::exists(root_ / "dataset.building"));
+}
+
+TEST(DocumentName, LeavesOutLanguageCompressionAndSection) {
+  EXPECT_EQ(document_name("de/man1/tar.1.gz", TextFormat::kMan), "tar");
+  EXPECT_EQ(document_name("man3/Foo::Bar.3pm.gz", TextFormat::kMan), "Foo::Bar");
+  EXPECT_EQ(document_name("man1/git-log.1", TextFormat::kMan), "git-log");
+  EXPECT_EQ(document_name("a/b.txt.gz", TextFormat::kGzip), "b.txt");
+  EXPECT_EQ(document_name("a/b.txt", TextFormat::kText), "b.txt");
+}
+
+TEST(ValidationSplit, UnitedNamesGoTogetherInAnyOrder) {
+  ValidationSplit forward, backward;
+  for (int i = 0; i < 300; ++i) {
+    forward.unite("n" + std::to_string(i), "n" + std::to_string(i % 100));
+    backward.unite("n" + std::to_string((299 - i) % 100), "n" + std::to_string(299 - i));
+  }
+  int held_out = 0;
+  for (int i = 0; i < 300; ++i) {
+    const std::string name = "n" + std::to_string(i);
+    EXPECT_EQ(forward.is_validation(name, 0.3), backward.is_validation(name, 0.3));
+    EXPECT_EQ(forward.is_validation(name, 0.3),
+              forward.is_validation("n" + std::to_string(i % 100), 0.3));
+    held_out += forward.is_validation(name, 0.3);
+  }
+  EXPECT_GT(held_out, 0);
+  EXPECT_LT(held_out, 300);
+}
+
+TEST(ValidationSplit, HoldsOutTheShare) {
+  ValidationSplit split;
+  int some = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    const std::string name = "page" + std::to_string(i);
+    some += split.is_validation(name, 0.05);
+    EXPECT_FALSE(split.is_validation(name, 0.0));
+    EXPECT_TRUE(split.is_validation(name, 1.0));
+    EXPECT_LE(split.is_validation(name, 0.05), split.is_validation(name, 0.1)) << "nested";
+  }
+  EXPECT_NEAR(some, 500, 110);  // 5 standard deviations
+}
+
+}  // namespace
+}  // namespace switchyard
