@@ -23,7 +23,7 @@ on_two_ranks() {
     threads=1
     placing=(--oversubscribe --bind-to none)
   fi
-  mpirun -np 2 "${placing[@]}" "$switchyard" "$@" --set "parallel.threads=$threads"
+  mpirun -q -np 2 "${placing[@]}" "$switchyard" "$@" --set "parallel.threads=$threads"
 }
 
 cd "$root"
