@@ -18,6 +18,7 @@
 #include "data/tokenizer.h"
 #include "data/utf8.h"
 #include "data/validation_split.h"
+#include "data/word_encoder.h"
 
 namespace switchyard {
 namespace {
@@ -152,7 +153,7 @@ class Builder {
   std::string train(std::string_view texts);
   void encode(Split split, std::string_view texts, const Tokenizer& tokenizer);
   void encode_batch(std::span<const StoredDocument> batch, std::string_view texts,
-                    const Tokenizer& tokenizer, Split split, TokenFileWriter& writer);
+                    std::vector<WordEncoder>& encoders, Split split, TokenFileWriter& writer);
 
   const BuildOptions& options_;
   std::vector<TextFile> files_;
@@ -281,6 +282,7 @@ void Builder::encode(Split split, std::string_view texts, const Tokenizer& token
   const std::vector<StoredDocument>& documents = sides_[s];
   const fs::path path = directory_ / token_file_name(split);
   TokenFileWriter writer(path, tokenizer.vocabulary(), static_cast<int>(labels_.size()));
+  std::vector<WordEncoder> encoders(pool_.size(), WordEncoder(tokenizer));
   report_.listing.counts[s].resize(labels_.size());
   now_ = {BuildProgress::Phase::kEncode, 0, 0, 0, static_cast<int64_t>(documents.size())};
   for (const StoredDocument& document : documents) now_.bytes_total += document.size_bytes;
@@ -288,7 +290,7 @@ void Builder::encode(Split split, std::string_view texts, const Tokenizer& token
     size_t end = begin;
     int64_t bytes = 0;
     while (end < documents.size() && bytes < kBatchBytes) bytes += documents[end++].size_bytes;
-    encode_batch({documents.data() + begin, end - begin}, texts, tokenizer, split, writer);
+    encode_batch({documents.data() + begin, end - begin}, texts, encoders, split, writer);
     now_.bytes_done += bytes;
     now_.documents_done += static_cast<int64_t>(end - begin);
     begin = end;
@@ -301,7 +303,8 @@ void Builder::encode(Split split, std::string_view texts, const Tokenizer& token
 }
 
 void Builder::encode_batch(std::span<const StoredDocument> batch, std::string_view texts,
-                           const Tokenizer& tokenizer, Split split, TokenFileWriter& writer) {
+                           std::vector<WordEncoder>& encoders, Split split,
+                           TokenFileWriter& writer) {
   // Pieces never reach over white space, so a text may be encoded in parts cut there: long
   // documents are shared out too, and none needs the encoder's memory for its whole length.
   constexpr size_t kChunkBytes = size_t{16} << 10;
@@ -317,8 +320,15 @@ void Builder::encode_batch(std::span<const StoredDocument> batch, std::string_vi
                      chunks.push_back({d, text, {}});
                    });
   }
-  pool_.parallel_for(static_cast<int64_t>(chunks.size()), 1, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; ++i) chunks[i].ids = tokenizer.encode_plain(chunks[i].text);
+  // One encoder for each part of the chunks, kept from batch to batch with the words it knows.
+  const auto parts = static_cast<int64_t>(encoders.size());
+  const auto count = static_cast<int64_t>(chunks.size());
+  pool_.parallel_for(parts, 1, [&](int64_t from, int64_t to) {
+    for (int64_t part = from; part < to; ++part) {
+      for (int64_t i = count * part / parts; i < count * (part + 1) / parts; ++i) {
+        encoders[part].encode(chunks[i].text, chunks[i].ids);
+      }
+    }
   });
   std::vector<int32_t> ids;
   auto chunk = chunks.begin();

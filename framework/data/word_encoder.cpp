@@ -1,0 +1,29 @@
+#include "data/word_encoder.h"
+
+namespace switchyard {
+
+void WordEncoder::encode(std::string_view text, std::vector<int32_t>& ids) {
+  constexpr std::string_view kSpaces = " \n\t\r";
+  constexpr size_t kMaxKnown = 200'000;  // words: some 30 MB
+  constexpr size_t kMaxWord = 64;        // bytes: longer ones, Chinese lines for one, hardly recur
+  for (;;) {
+    const size_t begin = text.find_first_not_of(kSpaces);
+    if (begin == std::string_view::npos) return;
+    text.remove_prefix(begin);
+    const std::string_view word = text.substr(0, text.find_first_of(kSpaces));
+    text.remove_prefix(word.size());
+    if (word.size() > kMaxWord) {
+      const std::vector<int32_t> word_ids = tokenizer_->encode_plain(word);
+      ids.insert(ids.end(), word_ids.begin(), word_ids.end());
+      continue;
+    }
+    auto found = known_.find(word);
+    if (found == known_.end()) {
+      if (known_.size() >= kMaxKnown) known_.clear();
+      found = known_.emplace(word, tokenizer_->encode_plain(word)).first;
+    }
+    ids.insert(ids.end(), found->second.begin(), found->second.end());
+  }
+}
+
+}  // namespace switchyard
