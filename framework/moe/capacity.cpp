@@ -11,7 +11,11 @@ int64_t capacity_of_group(const CapacityRule& rule, bool training, int64_t choic
   const double factor = training ? rule.train_factor : rule.eval_factor;
   const double mean = factor * static_cast<double>(choices) * static_cast<double>(group_tokens) /
                       static_cast<double>(experts);
-  const double rounded = rule.round_up ? std::ceil(mean) : std::floor(mean);
+  // 1.1 * 50 / 5 is a little more than 11 in binary: rounding up must not see that. Rounding down
+  // is Mesh-TensorFlow's int() to the last bit.
+  constexpr double kRoundingErrors = 1e-14;
+  const double rounded =
+      rule.round_up ? std::ceil(mean * (1.0 - kRoundingErrors)) : std::floor(mean);
   return std::max(rule.min_tokens, static_cast<int64_t>(rounded));
 }
 
