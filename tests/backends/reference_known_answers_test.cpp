@@ -41,6 +41,28 @@ TEST_F(Reference, LinearIsXTimesTransposedW) {
   expect_near(w->gradient(), {-1, 2, 11, -3, 0, 12});
 }
 
+// Two experts that multiply by 1 and by 10, the middle one without rows; relu before the factor.
+TEST_F(Reference, GroupedRowsAreGatheredAndScatteredTimesTheirFactors) {
+  const Tensor x = tensor({4, 1}, {5, -6, 7, 100});
+  const auto w = device_weight<double>(device_, {3, 1, 1}, {1, -1, 10});
+  const Tensor index = integers({3}, {2, 1, 0});
+  const Tensor factor = device_tensor<float>(device_, {3}, {-2, 3, 0.5f});
+  const int64_t offsets[] = {0, 2, 2, 3};
+  RaggedRows rows;
+  rows.offsets = offsets;
+  rows.index = index;
+  rows.scale = factor;
+  const Tensor y = tensor({4, 1}, {9, 9, 9, 9}), pre = empty({3, 1}), compact = empty({3, 1});
+  grouped_linear(context(), x, RowOrder::kIndexed, *w, rows, y, RowOrder::kIndexed,
+                 {Activation::kRelu, pre});
+  expect_near(y, {25, 0, -14, 9});
+  expect_near(pre, {7, -6, 50});
+  grouped_linear(context(), x, RowOrder::kIndexed, *w, rows, compact, RowOrder::kCompact);
+  expect_near(compact, {7, -6, 50});
+  grouped_input_gradient(context(), compact, RowOrder::kCompact, *w, rows, y, RowOrder::kIndexed);
+  expect_near(y, {250, -18, -14, 9});
+}
+
 // Values of x Phi(x) and x sigma(x) from tables of the normal and logistic distributions.
 TEST_F(Reference, ActivationsHaveTheirPublishedValues) {
   const Tensor x = tensor({1, 3}, {-1, 0.5, 2});
