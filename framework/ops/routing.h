@@ -62,8 +62,8 @@ class RoutingOps {
   virtual void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority,
                              LeafOffsets groups, int64_t experts, int64_t capacity,
                              TensorView kept) = 0;
-  // What the plan cost: dropped[k] = k-th choices that were dropped; weights[0] = summed weight of all
-  // choices, weights[1] = of the dropped ones.
+  // What the plan cost: dropped[k] = k-th choices that were dropped; weights[0] = summed weight of
+  // all choices, weights[1] = of the dropped ones.
   //   expert, kept int32 [T, K]; weight [T, K]; dropped int64 [K]; weights float64 [2]
   virtual void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept,
                                TensorView weight, TensorView dropped, TensorView weights) = 0;

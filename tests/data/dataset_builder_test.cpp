@@ -16,8 +16,8 @@
 
 #include "base/errors.h"
 #include "data/dataset.h"
-#include "data/temporary_directory.h"
 #include "data/validation_split.h"
+#include "support/temporary_directory.h"
 
 namespace switchyard {
 namespace {

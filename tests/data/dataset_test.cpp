@@ -8,7 +8,7 @@
 
 #include "base/errors.h"
 #include "data/small_dataset.h"
-#include "data/temporary_directory.h"
+#include "support/temporary_directory.h"
 
 namespace switchyard {
 namespace {

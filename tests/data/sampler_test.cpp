@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "data/temporary_directory.h"
+#include "support/temporary_directory.h"
 
 namespace switchyard {
 namespace {

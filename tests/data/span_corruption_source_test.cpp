@@ -8,8 +8,8 @@
 
 #include "base/errors.h"
 #include "data/small_dataset.h"
-#include "data/temporary_directory.h"
 #include "data/unigram_entropy.h"
+#include "support/temporary_directory.h"
 
 namespace switchyard {
 namespace {

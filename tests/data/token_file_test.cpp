@@ -10,7 +10,7 @@
 #include <numeric>
 
 #include "base/errors.h"
-#include "data/temporary_directory.h"
+#include "support/temporary_directory.h"
 
 namespace switchyard {
 namespace {

@@ -8,8 +8,8 @@
 #include "base/errors.h"
 #include "data/small_dataset.h"
 #include "data/span_corruption.h"
-#include "data/temporary_directory.h"
 #include "data/tokenizer_trainer.h"
+#include "support/temporary_directory.h"
 
 namespace switchyard {
 namespace {
