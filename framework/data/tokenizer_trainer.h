@@ -12,8 +12,8 @@ struct TokenizerOptions {
   // text yields fewer pieces, the padded vocabulary is smaller too.
   int vocabulary = 4096;
   // Share of the text's characters, counted by frequency, that get a piece of their own; the others
-  // are spelt as bytes. Chinese and Japanese in a small vocabulary want less than 1.
-  double character_coverage = 0.98;
+  // are spelt as bytes. Chinese and Japanese in a very small vocabulary want less.
+  double character_coverage = 0.9995;
   int threads = 2;  // part of the result: another number may give another model
 };
 
