@@ -1,5 +1,6 @@
 // Checkpoints: a directory that holds a run's weights, optimizer state and position whole or, as
-// long as it is being written, isn't a checkpoint at all. docs/reference/checkpoints.md has the format.
+// long as it is being written, isn't a checkpoint at all. docs/reference/checkpoints.md has the
+// format.
 //
 // runs/<name>/checkpoints/step-00001200/
 //   model-00003-of-00008.safetensors, model.safetensors.index.json   float32 (float64) weights
