@@ -95,7 +95,8 @@ TEST_F(Damage, AFileCutShortAnywhereIsNamed) {
   const Manifest manifest = Checkpoint::open(path_).manifest();
   for (const std::string& name : file_names()) {
     const std::string good = text_of(path_ / name);
-    for (size_t size = good.size(); size-- > 0;) {
+    for (size_t cut = 1; cut <= good.size(); cut += 5) {
+      const size_t size = good.size() - cut;
       std::filesystem::resize_file(path_ / name, size);
       const std::string error = load_error();
       ASSERT_THAT(error, HasSubstr((path_ / name).string())) << size;
