@@ -6,11 +6,9 @@
 
 namespace switchyard {
 
-void ConfigArguments::add_to(CLI::App& verb) {
-  verb.add_option("CONFIG", path, "YAML file; see configs/")->required();
-  verb.add_option("--set", overrides, "Overrides a key: --set train.steps=100")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+void ConfigArguments::add_to(CommandLine::Verb& verb) {
+  verb.positional("CONFIG", path, "YAML file; see configs/")
+      .repeated("--set", overrides, "KEY=VALUE", "Overrides a key: --set train.steps=100");
 }
 
 Config ConfigArguments::load() const { return load_config(path, overrides, choice_tables()); }

@@ -99,14 +99,13 @@ void build(const Config& config) {
 
 }  // namespace
 
-void add_data(CLI::App& app, Verb& run) {
-  auto* data = app.add_subcommand("data", "Datasets");
-  data->require_subcommand(1);
-  auto* verb = data->add_subcommand("build", "Build the dataset of a config from text");
-  verb->footer("Example:  switchyard data build configs/quickstart.yaml");
+void add_data(CommandLine& line) {
   auto arguments = std::make_shared<ConfigArguments>();
-  arguments->add_to(*verb);
-  verb->callback([&run, arguments] { run = [arguments] { build(arguments->load()); }; });
+  auto verb = line.verb("data", "Datasets", "build", "Build the dataset of a config from text");
+  arguments->add_to(verb);
+  verb.example("switchyard data build configs/quickstart.yaml").runs([arguments] {
+    build(arguments->load());
+  });
 }
 
 }  // namespace switchyard

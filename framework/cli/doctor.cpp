@@ -33,10 +33,10 @@ static void examine(Job& job) {
   fmt::print("device auto: {}\n", resolve_device("auto", ""));
 }
 
-void add_doctor(CLI::App& app, Verb& run) {
-  auto* verb = app.add_subcommand("doctor", "Say what this build and this machine can do");
-  verb->footer("Example:  mpirun -np 2 switchyard doctor");
-  verb->callback([&run] { run = [] { run_in_job(examine); }; });
+void add_doctor(CommandLine& line) {
+  line.verb("doctor", "Say what this build and this machine can do")
+      .example("mpirun -np 2 switchyard doctor")
+      .runs([] { run_in_job(examine); });
 }
 
 }  // namespace switchyard

@@ -42,19 +42,17 @@ void evaluate(const EvalArguments& arguments, Job& job) {
 
 }  // namespace
 
-void add_eval(CLI::App& app, Verb& run) {
-  auto* verb = app.add_subcommand("eval", "Evaluate a checkpoint on the validation set");
-  verb->footer("Example:  mpirun -np 2 switchyard eval configs/quickstart.yaml --shuffle-inputs");
+void add_eval(CommandLine& line) {
   auto arguments = std::make_shared<EvalArguments>();
-  arguments->add_to(*verb);
-  verb->add_option("--from", arguments->from,
-                   "Checkpoint directory; default: the run's latest checkpoint");
-  verb->add_flag("--shuffle-inputs", arguments->shuffle_inputs,
-                 "Give each sequence another one's encoder inputs: a model that makes use of them "
-                 "gets worse");
-  verb->callback([&run, arguments] {
-    run = [arguments] { run_in_job([&](Job& job) { evaluate(*arguments, job); }); };
-  });
+  auto verb = line.verb("eval", "Evaluate a checkpoint on the validation set");
+  arguments->add_to(verb);
+  verb.option("--from", arguments->from, "DIR",
+              "Checkpoint directory; default: the run's latest checkpoint")
+      .flag("--shuffle-inputs", arguments->shuffle_inputs,
+            "Give each sequence another one's encoder inputs: a model that makes use of them gets "
+            "worse")
+      .example("mpirun -np 2 switchyard eval configs/quickstart.yaml --shuffle-inputs")
+      .runs([arguments] { run_in_job([&](Job& job) { evaluate(*arguments, job); }); });
 }
 
 }  // namespace switchyard

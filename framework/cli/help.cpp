@@ -6,21 +6,19 @@
 
 namespace switchyard {
 
-void add_help(CLI::App& app, Verb& run) {
-  auto* verb = app.add_subcommand("help", "Explain a key of the config, or all of them");
-  verb->footer("Example:  switchyard help moe.capacity.train_factor");
+void add_help(CommandLine& line) {
   auto key = std::make_shared<std::string>();
-  verb->add_option("KEY", *key, "A key or section; without one: this program and all keys");
-  verb->callback([&app, &run, key] {
-    run = [&app, key] {
-      if (key->empty()) {
-        fmt::print("{}\nKeys of a config:\n", app.help());
+  line.verb("help", "Explain a key of the config, or all of them")
+      .optional_positional("KEY", *key, "A key or section; without one: this program and all keys")
+      .example("switchyard help moe.capacity.train_factor")
+      .runs([&line, key] {
+        if (!key->empty()) {
+          fmt::print("{}\n", help_text(*key, choice_tables()));
+          return;
+        }
+        fmt::print("{}\nKeys of a config:\n", line.help());
         for (const std::string& path : known_paths(choice_tables())) fmt::print("  {}\n", path);
-      } else {
-        fmt::print("{}\n", help_text(*key, choice_tables()));
-      }
-    };
-  });
+      });
 }
 
 }  // namespace switchyard

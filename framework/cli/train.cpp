@@ -60,13 +60,12 @@ static void train(const Config& config, Job& job) {
   log_info("results: {} (metrics.jsonl, checkpoints/)", directory.path.string());
 }
 
-void add_train(CLI::App& app, Verb& run) {
-  auto* verb = app.add_subcommand("train", "Train the model of a config, or go on with its run");
-  verb->footer("Example:  mpirun -np 2 switchyard train configs/quickstart.yaml");
+void add_train(CommandLine& line) {
   auto arguments = std::make_shared<ConfigArguments>();
-  arguments->add_to(*verb);
-  verb->callback([&run, arguments] {
-    run = [arguments] { run_in_job([&](Job& job) { train(arguments->load(), job); }); };
+  auto verb = line.verb("train", "Train the model of a config, or go on with its run");
+  arguments->add_to(verb);
+  verb.example("mpirun -np 2 switchyard train configs/quickstart.yaml").runs([arguments] {
+    run_in_job([&](Job& job) { train(arguments->load(), job); });
   });
 }
 

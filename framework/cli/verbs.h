@@ -2,31 +2,29 @@
 // it sets `run`, which main() calls once the whole line has been read.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "cli/command_line.h"
 #include "collectives/job.h"
 #include "config/config.h"
 
 namespace switchyard {
 
-using Verb = std::function<void()>;
-
-void add_data(CLI::App& app, Verb& run);
-void add_train(CLI::App& app, Verb& run);
-void add_eval(CLI::App& app, Verb& run);
-void add_doctor(CLI::App& app, Verb& run);
-void add_help(CLI::App& app, Verb& run);
-void add_version(CLI::App& app, Verb& run);
+void add_data(CommandLine& line);
+void add_train(CommandLine& line);
+void add_eval(CommandLine& line);
+void add_doctor(CommandLine& line);
+void add_help(CommandLine& line);
+void add_version(CommandLine& line);
 
 // What verbs that read a config have in common: CONFIG and --set.
 struct ConfigArguments {
   std::string path;
   std::vector<std::string> overrides;
 
-  void add_to(CLI::App& verb);
+  void add_to(CommandLine::Verb& verb);
   Config load() const;
 };
 

@@ -6,9 +6,8 @@
 
 namespace switchyard {
 
-void add_version(CLI::App& app, Verb& run) {
-  auto* verb = app.add_subcommand("version", "Print the version");
-  verb->callback([&run] { run = [] { fmt::print("switchyard {}\n", kVersion); }; });
+void add_version(CommandLine& line) {
+  line.verb("version", "Print the version").runs([] { fmt::print("switchyard {}\n", kVersion); });
 }
 
 }  // namespace switchyard

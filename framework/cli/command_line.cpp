@@ -1,0 +1,107 @@
+#include "cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "base/errors.h"
+#include "config/suggest.h"
+
+namespace switchyard {
+
+struct CommandLine::Parser {
+  CLI::App app;
+};
+
+static CLI::App& as_app(void* app) { return *static_cast<CLI::App*>(app); }
+
+CommandLine::CommandLine(const std::string& program, const std::string& summary)
+    : parser_(new Parser{CLI::App{summary, program}}) {
+  parser_->app.require_subcommand(1);
+}
+
+CommandLine::~CommandLine() = default;
+
+CommandLine::Verb CommandLine::verb(const std::string& name, const std::string& summary) {
+  return Verb(*this, parser_->app.add_subcommand(name, summary));
+}
+
+CommandLine::Verb CommandLine::verb(const std::string& group, const std::string& group_summary,
+                                    const std::string& name, const std::string& summary) {
+  CLI::App* above = nullptr;
+  for (CLI::App* known : parser_->app.get_subcommands({})) {
+    if (known->get_name() == group) above = known;
+  }
+  if (above == nullptr) above = parser_->app.add_subcommand(group, group_summary);
+  above->require_subcommand(1);
+  return Verb(*this, above->add_subcommand(name, summary));
+}
+
+CommandLine::Verb& CommandLine::Verb::positional(const std::string& name, std::string& value,
+                                                 const std::string& meaning) {
+  as_app(app_).add_option(name, value, meaning)->required();
+  return *this;
+}
+
+CommandLine::Verb& CommandLine::Verb::optional_positional(const std::string& name,
+                                                          std::string& value,
+                                                          const std::string& meaning) {
+  as_app(app_).add_option(name, value, meaning);
+  return *this;
+}
+
+CommandLine::Verb& CommandLine::Verb::option(const std::string& flag, std::string& value,
+                                             const std::string& value_name,
+                                             const std::string& meaning) {
+  as_app(app_).add_option(flag, value, meaning)->type_name(value_name);
+  return *this;
+}
+
+CommandLine::Verb& CommandLine::Verb::repeated(const std::string& flag,
+                                               std::vector<std::string>& values,
+                                               const std::string& value_name,
+                                               const std::string& meaning) {
+  as_app(app_).add_option(flag, values, meaning)->type_name(value_name)->allow_extra_args(false);
+  return *this;
+}
+
+CommandLine::Verb& CommandLine::Verb::flag(const std::string& flag, bool& value,
+                                           const std::string& meaning) {
+  as_app(app_).add_flag(flag, value, meaning);
+  return *this;
+}
+
+CommandLine::Verb& CommandLine::Verb::example(const std::string& line) {
+  as_app(app_).footer("Example:  " + line);
+  return *this;
+}
+
+CommandLine::Verb& CommandLine::Verb::runs(std::function<void()> action) {
+  as_app(app_).callback([&line = line_, action] { line.action_ = action; });
+  return *this;
+}
+
+// CLI11 itself only says that a subcommand is missing.
+void CommandLine::check_verb(const char* word) const {
+  if (word[0] == '-') return;
+  std::vector<std::string> verbs;
+  for (const CLI::App* verb : parser_->app.get_subcommands({})) verbs.push_back(verb->get_name());
+  if (std::find(verbs.begin(), verbs.end(), word) != verbs.end()) return;
+  throw ConfigError("there is no verb '" + printable(word) + "'", "", suggestion(word, verbs));
+}
+
+std::function<void()> CommandLine::parse(int argc, char** argv) {
+  if (argc > 1) check_verb(argv[1]);
+  try {
+    parser_->app.parse(argc, argv);
+  } catch (const CLI::Success& asked_for_help) {
+    parser_->app.exit(asked_for_help);
+    return {};
+  } catch (const CLI::ParseError& error) {
+    throw ConfigError(error.what(), "", "see: switchyard --help");
+  }
+  return action_;
+}
+
+std::string CommandLine::help() const { return parser_->app.help(); }
+
+}  // namespace switchyard

@@ -1,0 +1,59 @@
+// The command line as the verbs see it. CLI11 stays inside command_line.cpp.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace switchyard {
+
+class CommandLine {
+ public:
+  CommandLine(const std::string& program, const std::string& summary);
+  ~CommandLine();
+
+  // One verb, described step by step. What it fills must outlive parse().
+  class Verb {
+   public:
+    Verb& positional(const std::string& name, std::string& value, const std::string& meaning);
+    Verb& optional_positional(const std::string& name, std::string& value,
+                              const std::string& meaning);
+    Verb& option(const std::string& flag, std::string& value, const std::string& value_name,
+                 const std::string& meaning);
+    // May be given several times.
+    Verb& repeated(const std::string& flag, std::vector<std::string>& values,
+                   const std::string& value_name, const std::string& meaning);
+    Verb& flag(const std::string& flag, bool& value, const std::string& meaning);
+    Verb& example(const std::string& line);
+    // What choosing the verb does, once the whole line has been read.
+    Verb& runs(std::function<void()> action);
+
+   private:
+    friend class CommandLine;
+    Verb(CommandLine& line, void* app) : line_(line), app_(app) {}
+    CommandLine& line_;
+    void* app_;  // CLI::App
+  };
+
+  Verb verb(const std::string& name, const std::string& summary);
+  // A verb below another one: `data build`.
+  Verb verb(const std::string& group, const std::string& group_summary, const std::string& name,
+            const std::string& summary);
+
+  // Reads the line and returns the chosen verb's action; an empty one after printing --help.
+  // Throws ConfigError.
+  std::function<void()> parse(int argc, char** argv);
+
+  // What --help prints.
+  std::string help() const;
+
+ private:
+  void check_verb(const char* word) const;
+
+  struct Parser;
+  std::unique_ptr<Parser> parser_;
+  std::function<void()> action_;
+};
+
+}  // namespace switchyard
