@@ -1,7 +1,8 @@
 // Times the CPU backend's kernels in float32: the expert products against a loop of dnnl_sgemm on
 // as many threads, in turn within one iteration (counter "ratio": oneDNN's time over ours, above 1
-// is faster than oneDNN), and each operation of a small Switch model's step.
-// Usage: bench_cpu_kernels [Google Benchmark's options]; SWITCHYARD_BENCH_THREADS: default 2.
+// is faster than oneDNN; "cpu_ratio" in processor time, for a busy machine and one thread), and
+// each operation of a small Switch model's step. Usage: bench_cpu_kernels [Google Benchmark's
+// options]; SWITCHYARD_BENCH_THREADS: default 2.
 #include <benchmark/benchmark.h>
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -65,14 +67,22 @@ std::unique_ptr<Weight> normal_weight(const Shape& shape, uint64_t seed = 2) {
   return weight;
 }
 
+struct Cost {
+  double wall_s, cpu_s;  // cpu: of all threads
+};
+
 template <typename Body>
-double seconds(const Body& body) {
+Cost cost_of(const Body& body) {
+  const std::clock_t cpu_begin = std::clock();
   const auto begin = std::chrono::steady_clock::now();
   body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return {std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
+          static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC};
 }
 
-double median(std::vector<double> values) {
+double median(const std::vector<Cost>& costs, double Cost::*member) {
+  std::vector<double> values;
+  for (const Cost& cost : costs) values.push_back(cost.*member);
   std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2),
                    values.end());
   return values[values.size() / 2];
@@ -83,16 +93,16 @@ template <typename Ours, typename Theirs>
 void compare(benchmark::State& state, double flops, const Ours& ours, const Theirs& theirs) {
   ours();
   theirs();
-  std::vector<double> ours_s, theirs_s;
+  std::vector<Cost> own, other;
   for (auto _ : state) {
-    ours_s.push_back(seconds(ours));
-    theirs_s.push_back(seconds(theirs));
-    state.SetIterationTime(ours_s.back());
+    own.push_back(cost_of(ours));
+    other.push_back(cost_of(theirs));
+    state.SetIterationTime(own.back().wall_s);
   }
-  const double own = median(ours_s), other = median(theirs_s);
-  state.counters["ours_GFLOPS"] = flops / own * 1e-9;
-  state.counters["oneDNN_GFLOPS"] = flops / other * 1e-9;
-  state.counters["ratio"] = other / own;
+  state.counters["ours_GFLOPS"] = flops / median(own, &Cost::wall_s) * 1e-9;
+  state.counters["ratio"] = median(other, &Cost::wall_s) / median(own, &Cost::wall_s);
+  state.counters["cpu_ratio"] = median(other, &Cost::cpu_s) / median(own, &Cost::cpu_s);
+  state.counters["cpu_GFLOPS"] = flops / median(own, &Cost::cpu_s) * 1e-9;
 }
 
 // Products of `experts` x `rows` token rows, in -> out.

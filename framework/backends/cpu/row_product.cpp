@@ -9,6 +9,10 @@ namespace {
 // Rows of one unit: their copy of one depth block stays in a core's second-level cache.
 constexpr int64_t kRowsPerUnit = 240;
 
+// Rows that are a multiple of this many floats apart fall into the same few sets of a first-level
+// cache.
+constexpr int64_t kConflictingStride = 1024;
+
 // A weight cut into panels of tile_columns columns, each contiguous in depth, for x W^T and for
 // x W; packed again when the master has changed.
 struct PackedWeight : ComputeForms {
@@ -40,6 +44,7 @@ struct RowProducts::Call {
   const RowProduct& product;
   int64_t depth, columns, panels;
   const float* packed;  // [experts, panels, depth, tile_columns]
+  bool left_in_place;   // no need to copy rows of x
 
   // Where unscattered results go, before any activation.
   float* compact_result() const {
@@ -81,9 +86,12 @@ void RowProducts::run(const RowProduct& product) {
   const Shape& shape = product.weight->shape();
   const int64_t depth = product.transposed ? shape[-1] : shape[-2];
   const int64_t columns = product.transposed ? shape[-2] : shape[-1];
-  const Call call{product, depth, columns,
+  const Call call{product,
+                  depth,
+                  columns,
                   (columns + loops_.tile_columns - 1) / loops_.tile_columns,
-                  packed_panels(*product.weight, product.transposed)};
+                  packed_panels(*product.weight, product.transposed),
+                  product.x_index == nullptr && depth % kConflictingStride != 0};
   units_.clear();
   for (size_t expert = 0; expert + 1 < product.offsets.size(); ++expert) {
     const int64_t begin = product.offsets[expert], rows = product.offsets[expert + 1] - begin;
@@ -114,7 +122,9 @@ void RowProducts::compute(const Call& call, const Unit& unit, int64_t panel_begi
   const int64_t rows = unit.row_end - unit.row_begin;
   const int64_t column_begin = panel_begin * tile;
   const int64_t column_end = std::min(call.columns, panel_end * tile);
-  const int64_t left_floats = rounded_up(rows, loops_.tile_rows) * kLeftStride;
+  // Whole tiles of rows are read where they are; the others are copied.
+  const int64_t in_place = call.left_in_place ? rows / loops_.tile_rows * loops_.tile_rows : 0;
+  const int64_t left_floats = rounded_up(rows - in_place, loops_.tile_rows) * kLeftStride;
   float* result = call.compact_result();
   const bool direct = result != nullptr;
   const int64_t result_stride = direct ? call.columns : column_end - column_begin;
@@ -126,17 +136,23 @@ void RowProducts::compute(const Call& call, const Unit& unit, int64_t panel_begi
   const bool add_to_result = direct && product.write == Write::kAccumulate;
   for (int64_t k = 0; k < call.depth; k += kDepthBlock) {
     const int64_t depth = std::min(kDepthBlock, call.depth - k);
-    for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t row = in_place; row < rows; ++row) {
       const int64_t i = unit.row_begin + row;
       const int64_t source = product.x_index == nullptr ? i : product.x_index[i];
-      std::memcpy(left + row * kLeftStride, product.x + source * call.depth + k,
+      std::memcpy(left + (row - in_place) * kLeftStride, product.x + source * call.depth + k,
                   static_cast<size_t>(depth) * sizeof(float));
     }
+    const float* rows_in_place = product.x + unit.row_begin * call.depth + k;
     for (int64_t panel = 0; panel < panel_end - panel_begin; ++panel) {
       const int64_t column = panel * tile;
-      loops_.product(left, rows, panels + (panel * call.depth + k) * tile, depth, result + column,
-                     result_stride, std::min(tile, column_end - column_begin - column),
-                     k > 0 || add_to_result);
+      const int64_t columns = std::min(tile, column_end - column_begin - column);
+      const float* packed = panels + (panel * call.depth + k) * tile;
+      const bool accumulate = k > 0 || add_to_result;
+      loops_.product(rows_in_place, call.depth, in_place, packed, depth, result + column,
+                     result_stride, columns, accumulate);
+      loops_.product(left, kLeftStride, rows - in_place, packed, depth,
+                     result + in_place * result_stride + column, result_stride, columns,
+                     accumulate);
     }
   }
   finish(call, unit, column_begin, column_end, result, result_stride);

@@ -8,8 +8,9 @@
 
 namespace switchyard::cpu {
 
-// Rows of a product's left side are copied beside each other with this stride before use; the odd
-// multiple of a cache line keeps the rows of one tile out of each other's cache sets.
+// A product's depth is cut into blocks of this size. Rows of its left side that cannot be used
+// where they are are copied beside each other with kLeftStride, an odd multiple of a cache line
+// that keeps the rows of one tile out of each other's cache sets.
 inline constexpr int64_t kDepthBlock = 384;
 inline constexpr int64_t kLeftStride = kDepthBlock + 16;
 
@@ -47,10 +48,10 @@ struct VectorLoops {
 
   // c[rows, columns] = or += a b, columns <= tile_columns. Every element is one chain of additions
   // in the order of depth, the same for every row and row count.
-  //   a      [rows, kLeftStride]; up to the next multiple of tile_rows rows are read
+  //   a      [rows, a_stride]; up to the next multiple of tile_rows rows are read
   //   panel  [depth, tile_columns], depth <= kDepthBlock
-  void (*product)(const float* a, int64_t rows, const float* panel, int64_t depth, float* c,
-                  int64_t c_stride, int64_t columns, bool accumulate);
+  void (*product)(const float* a, int64_t a_stride, int64_t rows, const float* panel, int64_t depth,
+                  float* c, int64_t c_stride, int64_t columns, bool accumulate);
   // panel[k, c] = w[k * depth_stride + c * column_stride], 0 for c from `columns` to tile_columns.
   void (*pack_panel)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                      int64_t column_stride, float* panel);

@@ -10,24 +10,36 @@ constexpr int64_t kTileRows = SWITCHYARD_TILE_ROW_COUNT;
 constexpr int64_t kTileColumns = 2 * kLanes;
 
 // One accumulator pair per row, named rather than indexed: an array would not stay in registers.
+// Three rows share an address register, the stride and its double doing the rest.
 template <bool kAccumulate>
-__attribute__((always_inline)) inline void tile(const float* a, const float* panel, int64_t depth,
-                                                float* c, int64_t c_stride) {
+__attribute__((always_inline)) inline void tile(const float* a, int64_t a_stride,
+                                                const float* panel, int64_t depth, float* c,
+                                                int64_t c_stride) {
+  const float* rows[(kTileRows + 2) / 3];
+#define SWITCHYARD_ROW(i)                         \
+  if (i % 3 == 0) rows[i / 3] = a + i * a_stride; \
+  __builtin_prefetch(c + i * c_stride, 1);        \
+  __builtin_prefetch(c + i * c_stride + kLanes, 1);
+  SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
+#undef SWITCHYARD_ROW
 #define SWITCHYARD_ROW(i) Vector left##i = {}, right##i = {};
   SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
 #undef SWITCHYARD_ROW
   for (int64_t k = 0; k < depth; ++k) {
     const Vector panel_left = *reinterpret_cast<const LooseVector*>(panel);
     const Vector panel_right = *reinterpret_cast<const LooseVector*>(panel + kLanes);
-#define SWITCHYARD_ROW(i)                  \
-  {                                        \
-    const float s = a[i * kLeftStride];    \
-    left##i = s * panel_left + left##i;    \
-    right##i = s * panel_right + right##i; \
+#define SWITCHYARD_ROW(i)                            \
+  {                                                  \
+    const float s = rows[i / 3][(i % 3) * a_stride]; \
+    left##i = s * panel_left + left##i;              \
+    right##i = s * panel_right + right##i;           \
   }
     SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
 #undef SWITCHYARD_ROW
-    ++a;
+#define SWITCHYARD_ROW(i) \
+  if (i % 3 == 0) ++rows[i / 3];
+    SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
+#undef SWITCHYARD_ROW
     panel += kTileColumns;
   }
 #define SWITCHYARD_ROW(i)                                                   \
@@ -44,21 +56,21 @@ __attribute__((always_inline)) inline void tile(const float* a, const float* pan
 #undef SWITCHYARD_ROW
 }
 
-void product(const float* a, int64_t rows, const float* panel, int64_t depth, float* c,
-             int64_t c_stride, int64_t columns, bool accumulate) {
-  for (int64_t row = 0; row < rows; row += kTileRows, a += kTileRows * kLeftStride) {
+void product(const float* a, int64_t a_stride, int64_t rows, const float* panel, int64_t depth,
+             float* c, int64_t c_stride, int64_t columns, bool accumulate) {
+  for (int64_t row = 0; row < rows; row += kTileRows, a += kTileRows * a_stride) {
     float* target = c + row * c_stride;
     if (columns == kTileColumns && rows - row >= kTileRows) {
       if (accumulate) {
-        tile<true>(a, panel, depth, target, c_stride);
+        tile<true>(a, a_stride, panel, depth, target, c_stride);
       } else {
-        tile<false>(a, panel, depth, target, c_stride);
+        tile<false>(a, a_stride, panel, depth, target, c_stride);
       }
       continue;
     }
     // An edge: the same arithmetic beside the target, then what exists of it.
     float edge[kTileRows * kTileColumns];
-    tile<false>(a, panel, depth, edge, kTileColumns);
+    tile<false>(a, a_stride, panel, depth, edge, kTileColumns);
     const int64_t edge_rows = rows - row < kTileRows ? rows - row : kTileRows;
     for (int64_t i = 0; i < edge_rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) {
@@ -71,10 +83,25 @@ void product(const float* a, int64_t rows, const float* panel, int64_t depth, fl
 
 void pack_panel(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                 int64_t column_stride, float* panel) {
-  for (int64_t k = 0; k < depth; ++k) {
-    const float* source = w + k * depth_stride;
-    float* row = panel + k * kTileColumns;
-    for (int64_t c = 0; c < columns; ++c) row[c] = source[c * column_stride];
-    for (int64_t c = columns; c < kTileColumns; ++c) row[c] = 0.0f;
+  if (columns < kTileColumns) {
+    for (int64_t i = 0; i < depth * kTileColumns; ++i) panel[i] = 0.0f;
+  }
+  if (column_stride == 1) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const float* source = w + k * depth_stride;
+      float* row = panel + k * kTileColumns;
+#pragma omp simd
+      for (int64_t c = 0; c < columns; ++c) row[c] = source[c];
+    }
+    return;
+  }
+  // A cache line of every source row at a time, into rows that stay in the first-level cache.
+  constexpr int64_t kLine = 16;
+  for (int64_t begin = 0; begin < depth; begin += kLine) {
+    const int64_t end = depth < begin + kLine ? depth : begin + kLine;
+    for (int64_t c = 0; c < columns; ++c) {
+      const float* source = w + c * column_stride;
+      for (int64_t k = begin; k < end; ++k) panel[k * kTileColumns + c] = source[k * depth_stride];
+    }
   }
 }
