@@ -4,8 +4,7 @@ namespace switchyard {
 
 void WordEncoder::encode(std::string_view text, std::vector<int32_t>& ids) {
   constexpr std::string_view kSpaces = " \n\t\r";
-  constexpr size_t kMaxKnown = 200'000;  // words: some 30 MB
-  constexpr size_t kMaxWord = 64;        // bytes: longer ones, Chinese lines for one, hardly recur
+  constexpr size_t kMaxWord = 64;  // bytes: longer ones, Chinese lines for one, hardly recur
   for (;;) {
     const size_t begin = text.find_first_not_of(kSpaces);
     if (begin == std::string_view::npos) return;
@@ -19,7 +18,7 @@ void WordEncoder::encode(std::string_view text, std::vector<int32_t>& ids) {
     }
     auto found = known_.find(word);
     if (found == known_.end()) {
-      if (known_.size() >= kMaxKnown) known_.clear();
+      if (known_.size() >= max_known_) known_.clear();
       found = known_.emplace(word, tokenizer_->encode_plain(word)).first;
     }
     ids.insert(ids.end(), found->second.begin(), found->second.end());

@@ -18,7 +18,9 @@ namespace switchyard {
 // For one thread; `tokenizer` must outlive it.
 class WordEncoder {
  public:
-  explicit WordEncoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  //   max_known  words remembered at most; 200,000 take some 30 MB
+  explicit WordEncoder(const Tokenizer& tokenizer, size_t max_known = 200'000)
+      : tokenizer_(&tokenizer), max_known_(max_known) {}
 
   // Appends the ids of the text. What it has met before never changes the result.
   void encode(std::string_view text, std::vector<int32_t>& ids);
@@ -29,6 +31,7 @@ class WordEncoder {
   };
 
   const Tokenizer* tokenizer_;
+  size_t max_known_;
   std::unordered_map<std::string, std::vector<int32_t>, Hash, std::equal_to<>> known_;
 };
 

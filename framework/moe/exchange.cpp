@@ -116,7 +116,7 @@ ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorVie
 
 TensorView Exchange::to_experts(LayerContext& ctx, const ExchangePlan& plan, TensorView x,
                                 Arena& arena) const {
-  const TensorView rows = arena.allocate(x.dtype(), {plan.sent, x.shape()[1]});
+  const TensorView rows = ctx.scratch.allocate(x.dtype(), {plan.sent, x.shape()[1]});
   const int64_t choices = plan.position.shape()[1];
   gather_rows(ctx, x, plan.source, choices, rows);
   return send_rows(ctx, plan, rows, arena);

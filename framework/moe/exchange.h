@@ -34,6 +34,7 @@ class Exchange {
   //   kept  int32 [T, K], see plan_capacity
   ExchangePlan agree(LayerContext& ctx, const TokenRows& rows, TensorView kept) const;
 
+  // Leaves what it sent in ctx.scratch, for the caller's scope to take back.
   //   x        [T, D]
   //   returns  [received, D] in `arena`, in rank order, each rank's rows by (expert, token, choice)
   TensorView to_experts(LayerContext& ctx, const ExchangePlan& plan, TensorView x,

@@ -54,8 +54,8 @@ TensorView MoeLayer::forward(LayerContext& ctx, const TokenRows& rows, TensorVie
                   saved.kept);
   }
   saved.plan = exchange_.agree(ctx, rows, saved.kept);
-  saved.received = exchange_.to_experts(ctx, saved.plan, x, ctx.saved);
   const ScratchScope scope(ctx.scratch);
+  saved.received = exchange_.to_experts(ctx, saved.plan, x, ctx.saved);
   const TensorView computed =
       experts_->forward(ctx, saved.plan.ragged(), saved.received, saved.experts, ctx.scratch);
   saved.returned = exchange_.to_owners(ctx, saved.plan, computed, ctx.saved);

@@ -83,7 +83,7 @@ TEST_F(DatasetTest, MissingFilesAreNamed) {
 TEST_F(DatasetTest, DamagedListingsAreRefused) {
   const nlohmann::json whole = listing();
   const std::string text = whole.dump();
-  for (size_t size = 0; size < text.size(); ++size) {
+  for (size_t size = 0; size < text.size(); size += 7) {
     write_listing(text.substr(0, size));
     EXPECT_NE(refusal(kListingFile), "") << size;
   }
