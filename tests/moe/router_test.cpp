@@ -175,7 +175,7 @@ TEST(SwitchRouter, FollowsDecisionsOfAnEarlierForward) {
   RouterCheck check(0.0);
   const Routing free = check.forward();
   auto expert = read_back_as<int32_t>(check.ctx(), free.expert);
-  for (int32_t& choice : expert) choice = (choice + 1) % kExperts;
+  for (int32_t& choice : expert) choice = static_cast<int32_t>((choice + 1) % kExperts);
   Tensor decided(DType::kInt32, free.expert.shape());
   upload<int32_t>(check.ctx(), expert, decided);
   const Routing replayed = check.forward(decided);
