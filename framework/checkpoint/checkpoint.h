@@ -25,6 +25,8 @@
 
 namespace switchyard {
 
+inline constexpr const char* kCheckpointTokenizer = "tokenizer.model";
+
 // All that a checkpoint holds. Lists every weight of the model, in the same order on every rank,
 // also a stacked expert weight of which this rank has no expert.
 struct CheckpointState {
@@ -34,7 +36,7 @@ struct CheckpointState {
   uint64_t seed = 0;
   std::string config_text;          // the resolved config, YAML
   Digest dataset_hash;              // all zero: none
-  std::filesystem::path tokenizer;  // copied as tokenizer.model; empty: none
+  std::filesystem::path tokenizer;  // copied as kCheckpointTokenizer; empty: none
   std::vector<const Weight*> weights;
   std::vector<OptimizerState> optimizer;
 };

@@ -153,7 +153,7 @@ class Saver {
       FileInput in(files_, state_.tokenizer, Links::kFollow);
       std::string model(in.size_bytes(), '\0');
       in.read(0, model.data(), model.size());
-      write_text("tokenizer.model", model);
+      write_text(kCheckpointTokenizer, model);
     }
   }
 

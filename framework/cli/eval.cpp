@@ -1,5 +1,4 @@
 #include "base/log.h"
-#include "checkpoint/checkpoint.h"
 #include "cli/training_run.h"
 #include "cli/verbs.h"
 #include "report/console_sink.h"
@@ -13,17 +12,6 @@ struct EvalArguments : ConfigArguments {
   bool shuffle_inputs = false;
 };
 
-std::filesystem::path checkpoint_to_evaluate(const Config& config, const std::string& from) {
-  if (!from.empty()) return from;
-  const std::filesystem::path directory = run_directory(config).checkpoints();
-  const std::optional<CheckpointEntry> latest = latest_checkpoint(directory);
-  if (!latest) {
-    throw CheckpointError("the run has no checkpoint", directory.string(),
-                          "train it first, or give one with --from DIR");
-  }
-  return latest->path;
-}
-
 void evaluate(const EvalArguments& arguments, Job& job) {
   Collectives& world = job.world();
   set_process_speaks(world.rank() == 0);
@@ -32,7 +20,8 @@ void evaluate(const EvalArguments& arguments, Job& job) {
   const std::unique_ptr<RunData> data = RunData::open(config);
   RunParts parts(config, resolve_vocabulary(config, data->dataset), world, threads);
   announce(config, parts, *data, threads);
-  const std::filesystem::path checkpoint = checkpoint_to_evaluate(config, arguments.from);
+  const std::filesystem::path checkpoint = checkpoint_at(
+      arguments.from.empty() ? run_directory(config).path : std::filesystem::path(arguments.from));
   const Progress progress = load_weights(checkpoint, parts.weights, world);
   log_info("checkpoint {}", checkpoint.string());
   const EvaluationRecord record =
@@ -47,7 +36,7 @@ void add_eval(CommandLine& line) {
   auto verb = line.verb("eval", "Evaluate a checkpoint on the validation set");
   arguments->add_to(verb);
   verb.option("--from", arguments->from, "DIR",
-              "Checkpoint directory; default: the run's latest checkpoint")
+              "A run's folder or one of its checkpoints; default: the latest of the config's run")
       .flag("--shuffle-inputs", arguments->shuffle_inputs,
             "Give each sequence another one's encoder inputs: a model that makes use of them gets "
             "worse")

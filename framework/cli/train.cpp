@@ -1,3 +1,4 @@
+#include "base/directory_lock.h"
 #include "base/log.h"
 #include "cli/training_run.h"
 #include "cli/verbs.h"
@@ -16,19 +17,35 @@ static void make_run_directory(const RunDirectory& directory) {
   }
 }
 
-static void train(const Config& config, Job& job) {
+static DirectoryLock lock_run_directory(const RunDirectory& directory) {
+  std::optional<DirectoryLock> lock = DirectoryLock::try_acquire(directory.path);
+  if (!lock) {
+    throw ConfigError("another process is training this run", directory.path.string(),
+                      "wait for it to end, or give this run another name: --set name=...");
+  }
+  return std::move(*lock);
+}
+
+struct TrainArguments : ConfigArguments {
+  std::string from;
+};
+
+static void train(const TrainArguments& arguments, Job& job) {
   Collectives& world = job.world();
   set_process_speaks(world.rank() == 0);
+  const Config config = arguments.load();
   const int threads = resolve_threads(config, job.ranks_on_this_node());
   const std::unique_ptr<RunData> data = RunData::open(config);
   RunParts parts(config, resolve_vocabulary(config, data->dataset), world, threads);
   announce(config, parts, *data, threads);
 
   const RunDirectory directory = run_directory(config);
+  std::optional<DirectoryLock> lock;
   std::vector<std::unique_ptr<MetricSink>> sinks;
   std::vector<MetricSink*> borrowed;
   if (world.rank() == 0) {
     make_run_directory(directory);
+    lock.emplace(lock_run_directory(directory));
     sinks.push_back(std::make_unique<ConsoleSink>(config.train.log_every, config.train.steps));
     sinks.push_back(std::make_unique<JsonlSink>(directory.metrics()));
     for (const auto& sink : sinks) borrowed.push_back(sink.get());
@@ -48,7 +65,8 @@ static void train(const Config& config, Job& job) {
                               .keep = config.train.keep_checkpoints,
                               .config_text = to_yaml(config),
                               .dataset_hash = data->dataset.digest(),
-                              .tokenizer = data->dataset.directory() / "tokenizer.model",
+                              .tokenizer = data->dataset.directory() / kTokenizerFile,
+                              .from = checkpoint_at(arguments.from),
                               .seed = seed,
                               .batch_sequences = config.train.batch_sequences},
                              parts.weights, *parts.optimizer, parts.groups);
@@ -61,12 +79,14 @@ static void train(const Config& config, Job& job) {
 }
 
 void add_train(CommandLine& line) {
-  auto arguments = std::make_shared<ConfigArguments>();
+  auto arguments = std::make_shared<TrainArguments>();
   auto verb = line.verb("train", "Train the model of a config, or go on with its run");
   arguments->add_to(verb);
-  verb.example("mpirun -np 2 switchyard train configs/quickstart.yaml").runs([arguments] {
-    run_in_job([&](Job& job) { train(arguments->load(), job); });
-  });
+  verb.option("--from", arguments->from, "DIR",
+              "Start from the weights of another run: a run's folder or one of its checkpoints. "
+              "Once this run has a checkpoint of its own, it goes on from that")
+      .example("mpirun -np 2 switchyard train configs/quickstart.yaml")
+      .runs([arguments] { run_in_job([&](Job& job) { train(*arguments, job); }); });
 }
 
 }  // namespace switchyard

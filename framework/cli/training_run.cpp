@@ -3,12 +3,23 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "checkpoint/checkpoint.h"
 #include "registry/devices.h"
 
 namespace switchyard {
 
 RunDirectory run_directory(const Config& config) {
   return {std::filesystem::path(config.run.dir) / config.name};
+}
+
+std::filesystem::path checkpoint_at(const std::filesystem::path& path) {
+  if (path.empty()) return {};
+  for (const std::filesystem::path& directory : {path / "checkpoints", path}) {
+    if (const auto latest = latest_checkpoint(directory)) return latest->path;
+  }
+  if (path.filename().string().starts_with("step-")) return path;  // opening it says what is wrong
+  throw CheckpointError("there is no checkpoint", path.string(),
+                        "train the run first, or name the folder of a run or checkpoint");
 }
 
 // Parameters of the whole model: expert weights of all ranks.

@@ -16,6 +16,10 @@ struct RunDirectory {
 };
 RunDirectory run_directory(const Config& config);
 
+// The checkpoint that a user means by `path`: itself, or the latest one of a run's folder or of the
+// `checkpoints` folder in it. An empty path stays empty. Throws CheckpointError if there is none.
+std::filesystem::path checkpoint_at(const std::filesystem::path& path);
+
 // A line on the model, one on the layout, one for each rank's experts; warns of ranks without work.
 // Every rank calls it.
 void announce(const Config& config, const RunParts& parts, const RunData& data, int threads);

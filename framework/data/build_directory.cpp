@@ -1,11 +1,7 @@
 #include "data/build_directory.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <system_error>
+#include <utility>
 
 #include "base/errors.h"
 #include "data/dataset_listing.h"
@@ -44,13 +40,12 @@ BuildDirectory::BuildDirectory(fs::path target) : target_(std::move(target)) {
   std::error_code error;
   fs::create_directories(path_, error);
   if (error) fail("cannot make the folder", path_, error);
-  lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (lock_ < 0) fail("cannot open the folder", path_, {errno, std::generic_category()});
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(lock_);
+  std::optional<DirectoryLock> lock = DirectoryLock::try_acquire(path_);
+  if (!lock) {
     throw InputError("another process is building this dataset", path_.string(),
                      "wait for it to end");
   }
+  lock_.emplace(std::move(*lock));
   for (const fs::directory_entry& entry : fs::directory_iterator(path_)) {
     fs::remove_all(entry.path(), error);
     if (error) fail("cannot clear the folder", path_, error);
@@ -60,7 +55,6 @@ BuildDirectory::BuildDirectory(fs::path target) : target_(std::move(target)) {
 BuildDirectory::~BuildDirectory() {
   std::error_code ignored;
   if (!path_.empty()) fs::remove_all(path_, ignored);
-  if (lock_ >= 0) ::close(lock_);
 }
 
 void BuildDirectory::commit() {

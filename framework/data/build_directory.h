@@ -2,6 +2,9 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
+
+#include "base/directory_lock.h"
 
 namespace switchyard {
 
@@ -22,7 +25,7 @@ class BuildDirectory {
 
  private:
   std::filesystem::path target_, path_;
-  int lock_ = -1;
+  std::optional<DirectoryLock> lock_;
 };
 
 }  // namespace switchyard

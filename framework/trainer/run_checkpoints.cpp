@@ -24,25 +24,54 @@ std::filesystem::path RunCheckpoints::save(const Progress& progress) {
                          {.run_id = options_.run_id, .keep = options_.keep});
 }
 
-std::optional<Progress> RunCheckpoints::resume() {
+Progress RunCheckpoints::start() {
   const std::optional<CheckpointEntry> latest = latest_checkpoint(options_.directory);
-  if (!latest) return std::nullopt;
-  const Checkpoint checkpoint = Checkpoint::open(latest->path);
+  if (latest) {
+    if (!options_.from.empty()) {
+      log_info("the run has a checkpoint of its own: it goes on, {} is left alone",
+               options_.from.string());
+    }
+    return resume(latest->path);
+  }
+  if (!options_.from.empty()) {
+    check_tokenizer();
+    const Progress there = load_weights(options_.from, weights_, *groups_.world);
+    log_info("starting from the weights of {}, after {} steps there", options_.from.string(),
+             there.steps);
+  }
+  return Progress{};
+}
+
+Progress RunCheckpoints::resume(const std::filesystem::path& latest) {
+  const Checkpoint checkpoint = Checkpoint::open(latest);
   const Manifest& manifest = checkpoint.manifest();
   if (manifest.dataset_hash != options_.dataset_hash) {
-    throw CheckpointError("the checkpoint was trained on another dataset", latest->path.string(),
+    throw CheckpointError("the checkpoint was trained on another dataset", latest.string(),
                           "restore the dataset, or give the run another name");
   }
   if (manifest.seed != options_.seed ||
       manifest.sampler_position != manifest.step * options_.batch_sequences) {
     throw CheckpointError("the checkpoint's run had another seed or train.batch_sequences",
-                          latest->path.string(),
+                          latest.string(),
                           "set them as in the checkpoint's config.yaml, or give the run another "
                           "name");
   }
   checkpoint.load(weights_, optimizer_.states(), *groups_.world);
-  log_info("resuming after step {} from {}", manifest.step, latest->path.string());
+  log_info("resuming after step {} from {}", manifest.step, latest.string());
   return Progress{manifest.step, manifest.tokens_seen};
+}
+
+// Weights of an embedding table mean nothing to ids of another tokenizer.
+void RunCheckpoints::check_tokenizer() const {
+  if (options_.tokenizer.empty()) return;
+  const Checkpoint there = Checkpoint::open(options_.from);
+  if (!there.manifest().file(kCheckpointTokenizer)) return;
+  if (digest_of(there.read_file(kCheckpointTokenizer)) != digest_of_file(options_.tokenizer)) {
+    throw CheckpointError(
+        "the checkpoint was trained with another tokenizer than the dataset's",
+        options_.from.string(),
+        "build the dataset with the tokenizer " + (options_.from / kCheckpointTokenizer).string());
+  }
 }
 
 Progress load_weights(const std::filesystem::path& path, const std::vector<Weight*>& weights,

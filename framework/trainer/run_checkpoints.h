@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +27,9 @@ class RunCheckpoints {
     std::string config_text;  // resolved
     Digest dataset_hash;
     std::filesystem::path tokenizer;
+    // Of another run: where this one starts while it has no checkpoint itself. Empty: from its
+    // initial weights.
+    std::filesystem::path from;
     uint64_t seed = 0;
     int64_t batch_sequences = 0;
   };
@@ -37,11 +39,17 @@ class RunCheckpoints {
 
   // Every rank calls these. Returns where the checkpoint is.
   std::filesystem::path save(const Progress& progress);
-  // Loads the latest checkpoint, weights and optimizer state, if there is one, and says so.
-  // Throws CheckpointError where it doesn't fit the model, or was made from another dataset.
-  std::optional<Progress> resume();
+  // Loads the run's latest checkpoint, weights and optimizer state, if there is one; else the
+  // weights alone of options.from, if given. Says so in one line.
+  //   returns  how far the run has come: none for weights of another run
+  // Throws CheckpointError where it doesn't fit the model, or was made from another dataset (the
+  // weights alone: with another tokenizer).
+  Progress start();
 
  private:
+  Progress resume(const std::filesystem::path& latest);
+  void check_tokenizer() const;
+
   Options options_;
   std::vector<Weight*> weights_;
   Optimizer& optimizer_;

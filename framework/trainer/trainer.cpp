@@ -17,7 +17,7 @@ static bool due(const std::optional<int64_t>& every, int64_t step) {
 }
 
 void Trainer::run() {
-  Progress progress = checkpoints_.resume().value_or(Progress{});
+  Progress progress = checkpoints_.start();
   if (progress.steps >= options_.steps) {
     log_info("the run is complete: {} of {} steps", progress.steps, options_.steps);
     return;

@@ -85,6 +85,25 @@ TEST(Errors, ATokenizerOfAnotherDatasetIsRefused) {
   expect_error(program.run("train small.yaml"), 3, "", "tokenizer.model");
 }
 
+TEST(Errors, ARunIsTrainedByOneProcessAtATime) {
+  const Program program;
+  program.build_dataset();
+  expect_error(
+      program.shell("mkdir -p runs/small && flock runs/small $SWITCHYARD train small.yaml"), 2,
+      "another process is training this run", "runs/small");
+  EXPECT_EQ(program.run("train small.yaml").exit_code, 0);
+}
+
+TEST(Errors, WeightsOfAnotherTokenizerAreRefused) {
+  const Program program;
+  program.build_dataset();
+  ASSERT_EQ(program.run("train small.yaml").exit_code, 0);
+  const std::string other = "small.yaml --set data.dir=other --set data.validation_share=0.5";
+  ASSERT_EQ(program.run("data build " + other).exit_code, 0);
+  expect_error(program.run("train " + other + " --set name=tuned --from runs/small"), 4,
+               "another tokenizer", "step-00000006");
+}
+
 TEST(Errors, ACheckpointOfAnotherModelOrDatasetIsRefused) {
   const Program program;
   program.build_dataset();

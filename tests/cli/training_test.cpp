@@ -76,6 +76,24 @@ TEST(Training, AResumedRunGoesOnAsIfNothingHadHappened) {
   EXPECT_THAT(complete.out, HasSubstr("the run is complete: 6 of 6 steps"));
 }
 
+TEST(Training, StartsFromTheWeightsOfAnotherRun) {
+  const Program program;
+  program.build_dataset();
+  ASSERT_EQ(program.run("train small.yaml").exit_code, 0);
+  const auto before = with_key(program.metrics(), "validation.loss").back()["validation.loss"];
+  // At a learning rate of 0 the new run ends where the other one did.
+  const std::string tune =
+      "train small.yaml --from runs/small --set name=tuned --set train.steps=1 --set "
+      "schedule.learning_rate=0";
+  const Outcome tuned = program.run(tune);
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  EXPECT_THAT(tuned.out, HasSubstr("starting from the weights of runs/small/checkpoints/step-"));
+  char expected[64];
+  std::snprintf(expected, sizeof expected, "evaluation at step 1: loss %.4f", before.get<double>());
+  EXPECT_THAT(tuned.out, HasSubstr(expected));
+  EXPECT_THAT(program.run(tune).out, HasSubstr("the run has a checkpoint of its own"));
+}
+
 TEST(Training, EvaluatesADenseModel) {
   const Program program;
   program.build_dataset();
