@@ -17,7 +17,8 @@ void add_help(CommandLine& line) {
           return;
         }
         fmt::print("{}\nKeys of a config:\n", line.help());
-        for (const std::string& path : known_paths(choice_tables())) fmt::print("  {}\n", path);
+        for (const std::string& path : known_paths(document_keys(choice_tables())))
+          fmt::print("  {}\n", path);
       });
 }
 

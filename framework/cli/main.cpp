@@ -7,6 +7,8 @@ static int run_program(int argc, char** argv) {
   CommandLine line("switchyard",
                    "Switchyard trains Mixture-of-Experts transformers from a YAML file.\n"
                    "A normal start:  mpirun -np 2 switchyard train configs/quickstart.yaml");
+  add_init(line);
+  add_config(line);
   add_data(line);
   add_train(line);
   add_eval(line);

@@ -16,6 +16,8 @@ void add_data(CommandLine& line);
 void add_train(CommandLine& line);
 void add_eval(CommandLine& line);
 void add_doctor(CommandLine& line);
+void add_config(CommandLine& line);
+void add_init(CommandLine& line);
 void add_help(CommandLine& line);
 void add_version(CommandLine& line);
 

@@ -1,10 +1,9 @@
 #include "config/config.h"
 
-#include <fstream>
-#include <sstream>
 #include <system_error>
 
 #include "base/errors.h"
+#include "config/base_files.h"
 #include "config/field_reader.h"
 #include "config/key_docs.h"
 #include "config/rules.h"
@@ -17,11 +16,21 @@ std::string Origins::of(std::initializer_list<std::string> paths) const {
   return "";
 }
 
+std::string Origins::text(const std::string& path) const {
+  if (const auto found = where_.find(path); found != where_.end()) return found->second;
+  for (const auto& [section, start] : starts_)
+    if (path.compare(0, section.size() + 1, section + ".") == 0)
+      return "as " + start + path.substr(section.size());
+  return "default";
+}
+
 Config parse_config(const std::string& text, const std::string& file,
                     const std::vector<std::string>& overrides, const ChoiceTables& tables) {
-  YamlNode root = parse_yaml(text, file);
-  for (const std::string& assignment : overrides) apply_override(root, assignment);
-  const std::vector<std::string> paths = known_paths(tables);
+  const std::vector<KeyDoc> docs = document_keys(tables);
+  const TypedSections typed = typed_sections(docs);
+  YamlNode root = read_with_bases(text, file, typed);
+  for (const std::string& assignment : overrides) apply_override(root, assignment, typed);
+  const std::vector<std::string> paths = known_paths(docs);
   FieldReader reader(root, tables, paths);
   Config config;
   reader.read(config);
@@ -33,19 +42,14 @@ Config parse_config(const std::string& text, const std::string& file,
 
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                    const ChoiceTables& tables) {
+  const std::optional<std::string> text = read_config_text(path);
   std::error_code error;
-  const bool regular = std::filesystem::is_regular_file(path, error);
-  std::ifstream stream(path, std::ios::binary);
-  if (!regular || !stream)
+  if (!text)
     throw ConfigError(std::filesystem::exists(path, error) ? "the config can't be read"
                                                            : "there is no such config",
                       path.string(),
                       "give the path of a YAML file, such as configs/quickstart.yaml");
-  // One byte more than parse_yaml takes, so that it refuses what is larger.
-  std::string text(kMaxYamlBytes + 1, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(stream.gcount()));
-  return parse_config(text, path.string(), overrides, tables);
+  return parse_config(*text, path.string(), overrides, tables);
 }
 
 }  // namespace switchyard

@@ -24,9 +24,19 @@ class Origins {
   std::string of(std::initializer_list<std::string> paths) const;
   const std::map<std::string, std::string>& all() const { return where_; }
 
+  // Says that keys which section `path` leaves out are as those of `start`.
+  void record_start(const std::string& path, std::string start) {
+    starts_[path] = std::move(start);
+  }
+  // For people: the place of a key, or "default", or "as moe.capacity.train_factor".
+  std::string text(const std::string& path) const;
+
  private:
-  std::map<std::string, std::string> where_;
+  std::map<std::string, std::string> where_, starts_;
 };
+
+// The key under which a config names the files that it goes on from.
+inline constexpr const char* kBaseKey = "base";
 
 struct Config {
   std::string name;  // empty in the file: the file's name without .yaml
@@ -46,8 +56,8 @@ struct Config {
   void describe(Fields& f);
 };
 
-// Reads the file, lays the overrides ("train.steps=10", YAML-typed) over it, and checks all rules.
-// Throws ConfigError with the place and what to do.
+// Reads the file over its base files (base_files.h), lays the overrides ("train.steps=10",
+// YAML-typed) over both, and checks all rules. Throws ConfigError with the place and what to do.
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                    const ChoiceTables& tables);
 
@@ -58,5 +68,7 @@ Config parse_config(const std::string& text, const std::string& file,
 // The resolved configuration with every key, as YAML that load_config reads back to the same
 // values.
 std::string to_yaml(const Config& config);
+// The same with each value's origin as a comment behind it.
+std::string to_yaml_with_origins(const Config& config);
 
 }  // namespace switchyard

@@ -5,7 +5,11 @@
 namespace switchyard {
 
 void Config::describe(Fields& f) {
-  f.text("name", name, "Name of the run: its folder under run.dir. Default: the file's name.");
+  f.base_files(kBaseKey,
+               "Files, relative to this one, whose keys hold where this file doesn't give others.");
+  f.text(
+      "name", name,
+      "Name of the run: its folder under run.dir. Default: the file's name, not that of a base.");
   f.integer("seed", seed, {0, (int64_t{1} << 53) - 1}, "",
             "Everything random follows from it: weights, sample order, noise.");
   f.text("device", device, "What computes: auto (the fastest that was built), cpu or reference.");
@@ -73,7 +77,8 @@ void MoeStackConfig::describe(Fields& f, const CapacityConfig& shared) {
            "Layers whose feed-forward network is a mixture: none, all, {every: n} (layers i with "
            "i % n = 1; n = 1: all) or a list counted from 0.");
   f.choice("router", "router", router, "Which experts see which token.");
-  f.optional_section("capacity", capacity, shared, "Where it differs from moe.capacity.");
+  f.optional_section("capacity", capacity, shared, "moe.capacity",
+                     "Where it differs from moe.capacity.");
   f.inert_if(layers.is_none(), {"router", "capacity"}, "'layers' is none");
 }
 

@@ -38,9 +38,10 @@ void FieldReader::enter_node(const YamlNode* node, const std::string& path) {
 
 void FieldReader::enter_section(const Field& field) { enter_node(take(field), field.path); }
 
-bool FieldReader::enter_optional(const Field& field, bool) {
+bool FieldReader::enter_optional(const Field& field, bool, const std::string& start_path) {
   const YamlNode* node = take(field);
   if (node == nullptr) return false;
+  origins_.record_start(field.path, start_path);
   enter_node(node, field.path);
   return true;
 }
@@ -79,6 +80,12 @@ void FieldReader::visit_choice(const Field& field, const std::string& kind, Choi
   pop_path();
 }
 
+void FieldReader::visit_base_files(const Field& field) {
+  if (const YamlNode* node = take(field))
+    throw ConfigError("'" + field.key + "' stands in a file only", node->key_where,
+                      "name the file in the config, or set its keys one by one");
+}
+
 void FieldReader::inert_if(bool condition, std::initializer_list<const char*> keys,
                            const std::string& when) {
   const YamlNode* node = levels_.back().node;
@@ -104,19 +111,16 @@ void FieldReader::leave() {
 void FieldReader::refuse_unknown(const YamlNode& entry, const Level& level) const {
   const std::string prefix = path().empty() ? "" : path() + ".";
   std::string advice;
-  if (std::find(known_paths_.begin(), known_paths_.end(), prefix + entry.key) !=
-      known_paths_.end()) {
+  const size_t dot = entry.key.find('.');
+  if (dot != std::string::npos) {
+    const std::string first = printable(entry.key.substr(0, dot));
+    advice = "dots are for --set: write '" + first + ":' and its keys on the lines below, indented";
+  } else if (std::find(known_paths_.begin(), known_paths_.end(), prefix + entry.key) !=
+             known_paths_.end()) {
     advice = "it is an option of another 'type' of " + path();
-  } else if (const std::string near = closest(entry.key, level.keys); !near.empty()) {
+  } else if (const std::string near = likely_key(entry.key, path(), level.keys, known_paths_);
+             !near.empty()) {
     advice = "did you mean '" + near + "'?";
-  } else {
-    // The same key in another section: a wrong indentation, or a wrong section.
-    for (const std::string& known : known_paths_) {
-      const size_t dot = known.rfind('.');
-      if (dot == std::string::npos || known.substr(dot + 1) != entry.key) continue;
-      advice = "did you mean '" + known + "'?";
-      break;
-    }
   }
   if (advice.empty())
     advice = (path().empty() ? "the config's keys: " : "its keys: ") + shortened_list(level.keys);

@@ -22,7 +22,7 @@ void FieldWriter::visit(const Field& field, const ValueRef& value) {
 
 void FieldWriter::enter_section(const Field& field) { levels_.push_back(new_map(field.key)); }
 
-bool FieldWriter::enter_optional(const Field& field, bool present) {
+bool FieldWriter::enter_optional(const Field& field, bool present, const std::string&) {
   if (present) levels_.push_back(new_map(field.key));
   return present;
 }
@@ -63,6 +63,12 @@ void FieldWriter::leave() {
 std::string to_yaml(const Config& config) {
   Config copy = config;
   return write_yaml(FieldWriter().write(copy));
+}
+
+std::string to_yaml_with_origins(const Config& config) {
+  Config copy = config;
+  return write_yaml(FieldWriter().write(copy),
+                    [&](const std::string& path) { return config.origins.text(path); });
 }
 
 }  // namespace switchyard

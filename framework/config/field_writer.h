@@ -29,10 +29,11 @@ class FieldWriter : public Fields {
   bool changes_values() const override { return false; }
   void visit(const Field& field, const ValueRef& value) override;
   void enter_section(const Field& field) override;
-  bool enter_optional(const Field& field, bool present) override;
+  bool enter_optional(const Field& field, bool present, const std::string& start_path) override;
   std::optional<size_t> enter_list(const Field& field, size_t present) override;
   void enter_element(size_t index) override;
   void visit_choice(const Field& field, const std::string& kind, Choice& value) override;
+  void visit_base_files(const Field&) override {}  // their keys are among the others
   void leave() override;
   std::vector<std::string> names_in(const std::string&) const override { return {}; }
 

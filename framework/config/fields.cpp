@@ -85,6 +85,10 @@ void Fields::choice(const char* kind, const char* key, Choice& value, const char
   visit_choice(field, kind, value);
 }
 
+void Fields::base_files(const char* key, const char* meaning) {
+  visit_base_files(make_field(key, meaning));
+}
+
 void Fields::push_path(const std::string& key) {
   path_lengths_.push_back(path_.size());
   if (!path_.empty()) path_ += '.';

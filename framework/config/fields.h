@@ -1,6 +1,6 @@
 // The visitor that a section's describe() drives: it says each key's name, type, range, unit and
-// meaning once; the default is the value in a default-constructed section. Reading, writing,
-// help and the generated reference are visitors (field_reader.h, field_writer.h, key_docs.h).
+// meaning once; the default is the value in a default-constructed section. Reading, writing, help,
+// the reference and the schema are visitors (field_reader.h, field_writer.h, key_docs.h, schema.h).
 #pragma once
 
 #include <cstdint>
@@ -72,15 +72,19 @@ class Fields {
   }
   // As section(), for a describe that takes more than the visitor.
   void section_with(const char* key, const char* meaning, const std::function<void()>& describe);
-  // A section that may be absent. Where it is given, keys it leaves out are as in `start`.
+  // A section that may be absent. Where it is given, keys it leaves out are as in `start`, which
+  // stands at `start_path`.
   template <typename Section>
   void optional_section(const char* key, std::optional<Section>& value, const Section& start,
-                        const char* meaning);
+                        const char* start_path, const char* meaning);
   // A list of sections.
   template <typename Section>
   void list(const char* key, std::vector<Section>& value, const char* meaning);
   // A section whose `type` is a row of the table `kind`; see choice.h.
   void choice(const char* kind, const char* key, Choice& value, const char* meaning);
+  // The key that names the files which a config goes on from. It has no value in the config: it has
+  // been followed before anything else is read (base_files.h).
+  void base_files(const char* key, const char* meaning);
 
   // States, after the keys of this section, that `keys` of it have no effect when `condition`
   // holds: giving one of them is then an error, and the resolved config leaves them out.
@@ -94,11 +98,12 @@ class Fields {
   virtual void visit(const Field& field, const ValueRef& value) = 0;
   virtual void enter_section(const Field& field) = 0;
   // Returns whether to visit the keys of the section; if not, leave() isn't called.
-  virtual bool enter_optional(const Field& field, bool present) = 0;
+  virtual bool enter_optional(const Field& field, bool present, const std::string& start_path) = 0;
   // Returns the number of fresh elements to visit, or nothing to visit those that are there.
   virtual std::optional<size_t> enter_list(const Field& field, size_t present) = 0;
   virtual void enter_element(size_t index) = 0;
   virtual void visit_choice(const Field& field, const std::string& kind, Choice& value) = 0;
+  virtual void visit_base_files(const Field& field) = 0;
   // Ends the innermost section, list or element.
   virtual void leave() = 0;
   // The names of a table's rows; empty where the visitor has no use for them.
@@ -136,8 +141,8 @@ void Fields::one_of(const char* key, Enum& value,
 
 template <typename Section>
 void Fields::optional_section(const char* key, std::optional<Section>& value, const Section& start,
-                              const char* meaning) {
-  if (!enter_optional(make_field(key, meaning), value.has_value())) return;
+                              const char* start_path, const char* meaning) {
+  if (!enter_optional(make_field(key, meaning), value.has_value(), start_path)) return;
   push_path(key);
   Section section = value.value_or(start);
   section.describe(*this);

@@ -33,7 +33,7 @@ class KeyCollector : public Fields {
 
   void visit(const Field& field, const ValueRef& value) override {
     KeyDoc doc = start(field);
-    doc.type = type_text(field, value);
+    doc.type = type_text(field, value, std::string::npos);
     doc.default_value = inline_yaml(value_node(field, value));
     doc.unit = field.unit;
     doc.range = range_text(field);
@@ -45,7 +45,7 @@ class KeyCollector : public Fields {
     doc.section = true;
     docs.push_back(std::move(doc));
   }
-  bool enter_optional(const Field& field, bool) override {
+  bool enter_optional(const Field& field, bool, const std::string&) override {
     enter_section(field);
     return true;
   }
@@ -73,6 +73,13 @@ class KeyCollector : public Fields {
     }
     only_with_ = outer;
     pop_path();
+  }
+
+  void visit_base_files(const Field& field) override {
+    KeyDoc doc = start(field);
+    doc.type = "text or a list of texts";
+    doc.default_value = "[]";
+    docs.push_back(std::move(doc));
   }
 
   std::vector<std::string> names_in(const std::string& kind) const override {
@@ -116,8 +123,6 @@ std::string key_text(const KeyDoc& doc) {
   return out;
 }
 
-std::string last_part(const std::string& path) { return path.substr(path.rfind('.') + 1); }
-
 // The keys straight below a section, one a line.
 std::string section_text(const KeyDoc& section, const std::vector<KeyDoc>& docs) {
   std::string out = section.path.empty() ? "" : section.path + "\n  " + section.meaning + "\n";
@@ -146,11 +151,18 @@ std::vector<KeyDoc> document_keys(const ChoiceTables& tables) {
   return std::move(collector.docs);
 }
 
-std::vector<std::string> known_paths(const ChoiceTables& tables) {
+std::vector<std::string> known_paths(const std::vector<KeyDoc>& docs) {
   std::vector<std::string> paths;
-  for (const KeyDoc& doc : document_keys(tables))
+  for (const KeyDoc& doc : docs)
     if (std::find(paths.begin(), paths.end(), doc.path) == paths.end()) paths.push_back(doc.path);
   return paths;
+}
+
+TypedSections typed_sections(const std::vector<KeyDoc>& docs) {
+  TypedSections typed;
+  for (const KeyDoc& doc : docs)
+    if (!doc.names.empty()) typed[doc.path.substr(0, doc.path.rfind('.'))] = doc.default_value;
+  return typed;
 }
 
 std::string help_text(const std::string& path, const ChoiceTables& tables) {
@@ -161,14 +173,14 @@ std::string help_text(const std::string& path, const ChoiceTables& tables) {
     if (doc.path == path) out += doc.section ? section_text(doc, docs) : key_text(doc);
   if (!out.empty()) return out;
 
-  const std::vector<std::string> paths = known_paths(tables);
+  const std::vector<std::string> paths = known_paths(docs);
   std::string near = closest(path, paths);
-  // A key without its section, or a misspelt one in the wrong section.
-  std::vector<std::string> leaves;
-  for (const std::string& known : paths) leaves.push_back(last_part(known));
-  const std::string leaf = closest(last_part(path), leaves);
-  for (size_t i = 0; near.empty() && !leaf.empty() && i < paths.size(); ++i)
-    if (leaves[i] == leaf) near = paths[i];
+  if (near.empty()) {  // a key without its section, or in a wrong one
+    const size_t dot = path.rfind('.');
+    near = dot == std::string::npos
+               ? likely_key(path, "", {}, paths)
+               : likely_key(path.substr(dot + 1), path.substr(0, dot), {}, paths);
+  }
   throw ConfigError(
       "there is no key '" + printable(path) + "'", "",
       near.empty() ? "`switchyard help` lists the sections" : "did you mean '" + near + "'?");

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/choice.h"
+#include "config/yaml_node.h"
 
 namespace switchyard {
 
@@ -26,10 +27,16 @@ struct KeyDoc {
 std::vector<KeyDoc> document_keys(const ChoiceTables& tables);
 
 // The paths of document_keys, each once.
-std::vector<std::string> known_paths(const ChoiceTables& tables);
+std::vector<std::string> known_paths(const std::vector<KeyDoc>& docs);
+
+// The sections that are a choice, with their default type.
+TypedSections typed_sections(const std::vector<KeyDoc>& docs);
 
 // What `help KEY` prints: the key, or the section with its keys. Throws ConfigError with a
 // suggestion if there is no such key.
 std::string help_text(const std::string& path, const ChoiceTables& tables);
+
+// All keys as Markdown, a table for each section: what docs/config.md holds.
+std::string key_reference(const ChoiceTables& tables);
 
 }  // namespace switchyard

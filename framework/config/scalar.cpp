@@ -7,22 +7,17 @@
 #include <cmath>
 
 #include "base/errors.h"
+#include "base/overloaded.h"
 #include "config/suggest.h"
 
 namespace switchyard {
 namespace {
 
-template <typename... Functions>
-struct Overloaded : Functions... {
-  using Functions::operator()...;
-};
-template <typename... Functions>
-Overloaded(Functions...) -> Overloaded<Functions...>;
-
+// With a point always: some readers of YAML take 1 for an integer and 1e-06 for text.
 std::string real_text(double value) {
   std::string text = fmt::format("{}", value);
-  if (text.find_first_not_of("-0123456789") == std::string::npos) text += ".0";
-  return text;
+  if (text.find('.') != std::string::npos) return text;
+  return text.insert(std::min(text.find('e'), text.size()), ".0");
 }
 
 std::string shown(const YamlNode& node) {
@@ -186,6 +181,7 @@ YamlNode layers_node(const LayerSet& layers) {
   YamlNode node;
   if (layers.step() > 0) {
     node.kind = YamlNode::Kind::kMap;
+    node.one_line = true;
     node.items.push_back(plain(std::to_string(layers.step())));
     node.items.back().key = "every";
   } else if (!layers.listed().empty()) {
@@ -238,7 +234,7 @@ YamlNode value_node(const Field& field, const ValueRef& value) {
       value);
 }
 
-std::string type_text(const Field& field, const ValueRef& value) {
+std::string type_text(const Field& field, const ValueRef& value, size_t width) {
   const std::string or_word = field.words.empty() ? "" : " or " + field.words[0];
   return std::visit(
       Overloaded{[](bool*) { return std::string("true or false"); },
@@ -248,12 +244,12 @@ std::string type_text(const Field& field, const ValueRef& value) {
                  [&](std::optional<double>*) { return "number" + or_word; },
                  [&](std::string*) {
                    return field.words.empty() ? std::string("text")
-                                              : "one of " + shortened_list(field.words);
+                                              : "one of " + shortened_list(field.words, width);
                  },
                  [](LayerSet*) {
                    return std::string("none, all, {every: n} or a list of layers like [1, 3]");
                  },
-                 [&](const EnumRef&) { return "one of " + shortened_list(field.words); }},
+                 [&](const EnumRef&) { return "one of " + shortened_list(field.words, width); }},
       value);
 }
 

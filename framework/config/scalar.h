@@ -14,8 +14,9 @@ void read_value(const YamlNode& node, const Field& field, const ValueRef& value)
 // The value as a node that read_value reads back to the same.
 YamlNode value_node(const Field& field, const ValueRef& value);
 
-// For people: "integer", "number or none", "one of ceil, floor".
-std::string type_text(const Field& field, const ValueRef& value);
+// For people: "integer", "number or none", "one of ceil, floor"; names cut after `width`
+// characters.
+std::string type_text(const Field& field, const ValueRef& value, size_t width = 90);
 
 // "0.1 to 64", or empty where there is no range.
 std::string range_text(const Field& field);

@@ -50,6 +50,33 @@ std::string closest(const std::string& word, const std::vector<std::string>& kno
   return best;
 }
 
+std::string likely_key(const std::string& key, const std::string& section,
+                       const std::vector<std::string>& siblings,
+                       const std::vector<std::string>& known_paths) {
+  const std::string sibling = closest(key, siblings);
+  if (!sibling.empty() && edit_distance(key, sibling) <= 1) return sibling;
+
+  // The key in another section, misspelt or not; among several the one that shares most of the
+  // path.
+  const std::string wrong_place = section.empty() ? key : section + "." + key;
+  std::string elsewhere;
+  size_t leaf_distance = 3, shared = 0;
+  for (const std::string& path : known_paths) {
+    const std::string leaf = path.substr(path.rfind('.') + 1);
+    const size_t distance = edit_distance(key, leaf);
+    const auto [stop, unused] =
+        std::mismatch(path.begin(), path.end(), wrong_place.begin(), wrong_place.end());
+    const auto same = static_cast<size_t>(stop - path.begin());
+    if (distance > leaf_distance || distance >= std::min<size_t>(leaf.size(), 3)) continue;
+    if (distance > edits_allowed(key.size())) continue;
+    if (distance == leaf_distance && same <= shared) continue;
+    elsewhere = path;
+    leaf_distance = distance;
+    shared = same;
+  }
+  return sibling.empty() || leaf_distance == 0 ? elsewhere : sibling;
+}
+
 std::string shortened_list(const std::vector<std::string>& words, size_t width) {
   std::string out;
   for (const std::string& word : words) {

@@ -200,39 +200,4 @@ YamlNode parse_yaml(const std::string& text, const std::string& file, const std:
   return root;
 }
 
-void apply_override(YamlNode& root, const std::string& assignment) {
-  const std::string where = "--set " + printable(assignment);
-  const size_t equals = assignment.find('=');
-  if (equals == std::string::npos || equals == 0)
-    throw ConfigError("an override needs a key and a value", where,
-                      "write it like --set train.steps=100");
-  YamlNode value = parse_yaml(assignment.substr(equals + 1), where, where);
-
-  YamlNode* node = &root;
-  size_t begin = 0;
-  while (begin <= equals) {
-    const size_t end = std::min(assignment.find('.', begin), equals);
-    const std::string key = assignment.substr(begin, end - begin);
-    if (key.empty())
-      throw ConfigError("an override's key has an empty part", where,
-                        "write it like --set train.steps=100");
-    if (node->kind == YamlNode::Kind::kNull) node->kind = YamlNode::Kind::kMap;
-    if (node->kind != YamlNode::Kind::kMap)
-      throw ConfigError("'" + printable(assignment.substr(0, begin - 1)) +
-                            "' is no section, so it has no '" + printable(key) + "'",
-                        where, "set it whole; what the file gives stands at " + node->where);
-    YamlNode* child = node->find(key);
-    if (child == nullptr) {
-      child = &node->items.emplace_back();
-      child->key = key;
-      child->key_where = child->where = where;
-    }
-    node = child;
-    begin = end + 1;
-  }
-  value.key = node->key;
-  value.key_where = where;
-  *node = std::move(value);
-}
-
 }  // namespace switchyard

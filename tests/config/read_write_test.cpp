@@ -232,40 +232,6 @@ TEST(Suggest, Distances) {
   EXPECT_EQ(closest(std::string(5000, 'x'), {"steps"}), "");
 }
 
-// One random edit of a random key: the first suggestion is the key that was meant.
-TEST(Suggest, RandomTyposFindTheirKey) {
-  const std::vector<std::string> paths = known_paths(test_tables());
-  const std::string letters = "abcdefghijklmnopqrstuvwxyz_";
-  std::mt19937 random(7);
-  int tried = 0, found = 0;
-  while (tried < 1000) {
-    const std::string& path = paths[random() % paths.size()];
-    const size_t begin = path.rfind('.') == std::string::npos ? 0 : path.rfind('.') + 1;
-    const std::string meant = path.substr(begin);
-    std::string typed = path;
-    const size_t at = begin + random() % meant.size();
-    switch (random() % 4) {
-      case 0:
-        typed.erase(at, 1);
-        break;
-      case 1:
-        typed.insert(at, 1, letters[random() % letters.size()]);
-        break;
-      case 2:
-        typed[at] = letters[random() % letters.size()];
-        break;
-      default:
-        if (at + 1 < typed.size()) std::swap(typed[at], typed[at + 1]);
-    }
-    const bool is_key = std::find(paths.begin(), paths.end(), typed) != paths.end();
-    if (is_key || typed.size() == begin || path.find("[]") != std::string::npos) continue;
-    ++tried;
-    const std::string advice = error_of("", {typed + "=1"}).advice();
-    found += advice == "did you mean '" + meant + "'?";
-  }
-  EXPECT_GE(found, 950);
-}
-
 TEST(HostileYaml, EndsQuicklyWithAnErrorOrAValue) {
   for (const char* piece :
        {"[",           "{",    "- ",   "? ",    "\"",   "'",    "a: ",          "a:\n", "!",

@@ -42,9 +42,8 @@ const Wrong kKeys[] = {
     {"nothing_close", "parallel:\n  zebra: 1\n", "unknown key 'parallel.zebra'", "a.yaml:2:3",
      "its keys: expert, threads"},
     {"nothing_close_at_top", "zebra: 1\n", "unknown key 'zebra'", "a.yaml:1:1",
-     "the config's keys: name, seed, device, model, moe, data, train, optimizer, schedule, "
-     "parallel, "
-     "run"},
+     "the config's keys: base, name, seed, device, model, moe, data, train, optimizer, schedule, "
+     "parallel, run"},
     {"in_a_list", "data:\n  sources:\n    - label: en\n      path: x\n      fromat: man\n",
      "unknown key 'data.sources[0].fromat'", "a.yaml:5:7", "did you mean 'format'?"},
     {"in_flow_style", "moe: {capacity: {min_token: 2}}\n", "unknown key 'moe.capacity.min_token'",
