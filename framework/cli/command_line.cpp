@@ -81,16 +81,20 @@ CommandLine::Verb& CommandLine::Verb::runs(std::function<void()> action) {
 }
 
 // CLI11 itself only says that a subcommand is missing.
-void CommandLine::check_verb(const char* word) const {
-  if (word[0] == '-') return;
+static void check_verbs(const CLI::App& app, int words, char** word, const std::string& above) {
   std::vector<std::string> verbs;
-  for (const CLI::App* verb : parser_->app.get_subcommands({})) verbs.push_back(verb->get_name());
-  if (std::find(verbs.begin(), verbs.end(), word) != verbs.end()) return;
-  throw ConfigError("there is no verb '" + printable(word) + "'", "", suggestion(word, verbs));
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
+    verbs.push_back(verb->get_name());
+  if (verbs.empty() || words == 0 || word[0][0] == '-') return;
+  const std::string wanted = word[0];
+  if (std::find(verbs.begin(), verbs.end(), wanted) == verbs.end())
+    throw ConfigError("there is no verb '" + above + printable(wanted) + "'", "",
+                      suggestion(wanted, verbs));
+  check_verbs(*app.get_subcommand(wanted), words - 1, word + 1, above + wanted + " ");
 }
 
 std::function<void()> CommandLine::parse(int argc, char** argv) {
-  if (argc > 1) check_verb(argv[1]);
+  check_verbs(parser_->app, argc - 1, argv + 1, "");
   try {
     parser_->app.parse(argc, argv);
   } catch (const CLI::Success& asked_for_help) {

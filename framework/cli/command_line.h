@@ -49,8 +49,6 @@ class CommandLine {
   std::string help() const;
 
  private:
-  void check_verb(const char* word) const;
-
   struct Parser;
   std::unique_ptr<Parser> parser_;
   std::function<void()> action_;

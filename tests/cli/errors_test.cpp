@@ -62,6 +62,7 @@ INSTANTIATE_TEST_SUITE_P(Table, WrongConfigs, testing::ValuesIn(kWrongConfigs),
 TEST(Errors, ArgumentsAndMissingFiles) {
   const Program program;
   expect_error(program.run("trian small.yaml"), 2, "did you mean 'train'?", "trian");
+  expect_error(program.run("config shwo small.yaml"), 2, "did you mean 'show'?", "config shwo");
   expect_error(program.run("train"), 2, "CONFIG", "");
   expect_error(program.run("train none.yaml"), 2, "none.yaml", "");
   expect_error(program.run("train small.yaml --set train.step=5"), 2, "did you mean 'steps'?",
