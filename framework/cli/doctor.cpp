@@ -13,6 +13,15 @@ static double physical_memory_gib() {
   return pages * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1024.0 * 1024.0 * 1024.0);
 }
 
+static std::string precisions(const Kernels& kernels) {
+  std::string list;
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
+    if (!kernels.supports(dtype)) continue;
+    list += (list.empty() ? "" : ", ") + std::string(name_of(dtype));
+  }
+  return list;
+}
+
 static void examine(Job& job) {
   Collectives& world = job.world();
   double ranks = 1;
@@ -27,8 +36,8 @@ static void examine(Job& job) {
              world.name(), job.ranks_on_this_node(), threads);
   fmt::print("collectives built: {}\n", built_collectives());
   for (const DeviceRow& device : devices()) {
-    fmt::print("device {}: {}\n  here: {}\n", device.name, device.meaning,
-               device.describe(threads));
+    fmt::print("device {}: {}\n  here: {}\n  precisions: {}\n", device.name, device.meaning,
+               device.describe(threads), precisions(*device.make(1)));
   }
   fmt::print("device auto: {}\n", resolve_device("auto", ""));
 }

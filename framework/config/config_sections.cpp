@@ -159,9 +159,13 @@ void TrainConfig::describe(Fields& f) {
             "Of one update, over all ranks and micro-batches: the global batch.");
   f.integer("micro_batches", micro_batches, {1, 1 << 16}, "micro-batches",
             "Parts of the global batch that are computed one after the other to save memory.");
-  f.one_of("precision", precision,
-           {{Precision::kFloat32, "float32"}, {Precision::kFloat64, "float64"}},
-           "Of weights and activations; float64 is for the reference device.");
+  f.one_of(
+      "precision", precision,
+      {{Precision::kFloat32, "float32"},
+       {Precision::kBFloat16, "bfloat16"},
+       {Precision::kFloat64, "float64"}},
+      "Of activations and products; bfloat16 keeps float32 weights, router, norms, softmax and "
+      "loss; float64 is for the reference device.");
   f.real_or("none", "clip_norm", clip_norm, {1e-12, 1e12}, "",
             "Largest norm of the whole gradient; larger ones are scaled down to it.");
   f.integer_or("none", "evaluate_every", evaluate_every, {1, 1 << 30}, "steps",

@@ -10,7 +10,7 @@ namespace switchyard {
 class Fields;
 
 struct TrainConfig {
-  enum class Precision { kFloat32, kFloat64 };
+  enum class Precision { kFloat32, kBFloat16, kFloat64 };
   enum class OnNonfinite { kStop, kSkip };
 
   int64_t steps = 1000;

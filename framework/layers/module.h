@@ -1,5 +1,7 @@
 // The base of everything that has parameters: it only lists them. Forward and backward have the
-// signatures that each layer's mathematics needs.
+// signatures that each layer's mathematics needs. The `dtype` that a layer is made with is its
+// weights': float32 or float64. Its activations are what the input is, the weights' dtype or
+// bfloat16.
 #pragma once
 
 #include <vector>

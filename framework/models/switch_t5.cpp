@@ -3,28 +3,28 @@
 namespace switchyard {
 
 SwitchT5::SwitchT5(const Options& options, std::vector<std::unique_ptr<FeedForward>> encoder_ffns,
-                   std::vector<std::unique_ptr<FeedForward>> decoder_ffns, DType dtype,
+                   std::vector<std::unique_ptr<FeedForward>> decoder_ffns, DType activations,
                    Memory& memory, uint64_t seed)
-    : dtype_(dtype),
-      embedding_("shared_embedding", options.vocabulary, options.encoder.block.d_model, dtype,
-                 memory, seed),
-      encoder_(options.encoder, std::move(encoder_ffns), dtype, memory, seed),
-      decoder_(options.decoder, std::move(decoder_ffns), dtype, memory, seed),
+    : activations_(activations),
+      embedding_("shared_embedding", options.vocabulary, options.encoder.block.d_model,
+                 accurate(activations), memory, seed),
+      encoder_(options.encoder, std::move(encoder_ffns), accurate(activations), memory, seed),
+      decoder_(options.decoder, std::move(decoder_ffns), accurate(activations), memory, seed),
       encoder_saved_(encoder_.make_saved()),
       decoder_saved_(decoder_.make_saved()) {
   if (options.tie_embeddings) {
     head_ = std::make_unique<LmHead>(embedding_.table());
   } else {
     head_ = std::make_unique<LmHead>("lm_head", options.vocabulary, options.encoder.block.d_model,
-                                     options.init_scale, dtype, memory, seed);
+                                     options.init_scale, accurate(activations), memory, seed);
   }
 }
 
 TensorView SwitchT5::run_stacks(LayerContext& ctx, const ModelBatch& batch, Hidden* hidden) {
-  TensorView h = embedding_.forward(ctx, batch.encoder, dtype_);
+  TensorView h = embedding_.forward(ctx, batch.encoder, activations_);
   encoded_ = encoder_.forward(ctx, batch.encoder, h, nullptr, encoder_saved_,
                               hidden ? &hidden->encoder : nullptr);
-  h = embedding_.forward(ctx, batch.decoder, dtype_);
+  h = embedding_.forward(ctx, batch.decoder, activations_);
   const Block::Memory memory{&batch.encoder, encoded_, TensorView()};
   return decoder_.forward(ctx, batch.decoder, h, &memory, decoder_saved_,
                           hidden ? &hidden->decoder : nullptr);
@@ -48,8 +48,8 @@ SwitchT5::Hidden SwitchT5::hidden_states(LayerContext& ctx, const ModelBatch& ba
 
 void SwitchT5::backward(LayerContext& ctx, const ModelBatch& batch) {
   const ScratchScope scope(ctx.scratch);
-  const TensorView ddecoded = ctx.scratch.allocate(dtype_, head_saved_.h.shape());
-  const TensorView dencoded = ctx.scratch.allocate(dtype_, encoded_.shape());
+  const TensorView ddecoded = ctx.scratch.allocate(activations_, head_saved_.h.shape());
+  const TensorView dencoded = ctx.scratch.allocate(activations_, encoded_.shape());
   fill_zero(ctx, dencoded);  // every decoder block adds to it
   head_->backward(ctx, batch.decoder.group_offsets, head_saved_, ddecoded);
   const Block::Memory memory{&batch.encoder, encoded_, dencoded};

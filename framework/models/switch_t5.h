@@ -20,9 +20,10 @@ class SwitchT5 : public Model {
   };
 
   //   encoder_ffns, decoder_ffns  one feed-forward layer per block
+  //   activations                 dtype of all activations; weights are accurate(activations)
   SwitchT5(const Options& options, std::vector<std::unique_ptr<FeedForward>> encoder_ffns,
-           std::vector<std::unique_ptr<FeedForward>> decoder_ffns, DType dtype, Memory& memory,
-           uint64_t seed);
+           std::vector<std::unique_ptr<FeedForward>> decoder_ffns, DType activations,
+           Memory& memory, uint64_t seed);
 
   TensorView forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) override;
   void backward(LayerContext& ctx, const ModelBatch& batch) override;
@@ -45,7 +46,7 @@ class SwitchT5 : public Model {
   // The decoder's output [Td, D].
   TensorView run_stacks(LayerContext& ctx, const ModelBatch& batch, Hidden* hidden);
 
-  DType dtype_;
+  DType activations_;
   EmbeddingLayer embedding_;
   Stack encoder_, decoder_;
   std::unique_ptr<LmHead> head_;

@@ -6,7 +6,7 @@ namespace switchyard {
 
 void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) {
   const internal::ArgumentChecks check(ctx, "sum_of_squares");
-  check.activation("x", x, x.shape().rank());
+  check.same("x", x, accurate(x.dtype()), x.shape());
   check.same("sum", sum, DType::kFloat64, {1});
   // Also without elements: the sum is then 0.
   ctx.kernels.sum_of_squares(ctx, x, sum);

@@ -7,9 +7,9 @@ namespace switchyard {
 
 const std::vector<DeviceRow>& devices() {
   static const std::vector<DeviceRow> rows = {
-      {"cpu", "the fast CPU backend: own thread pool, oneDNN for products, float32",
+      {"cpu", "the fast CPU backend: own thread pool, own products and oneDNN's",
        [](int threads) { return make_cpu_kernels(threads); }, describe_cpu},
-      {"reference", "plain loops, float32 or float64: the oracle of the others, slow",
+      {"reference", "plain loops: the oracle of the others, slow",
        [](int) { return make_reference_kernels(); },
        [](int) { return std::string("one thread, any processor"); }},
   };

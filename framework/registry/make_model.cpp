@@ -38,7 +38,8 @@ class SwitchT5Builder {
       : config_(config),
         memory_(kernels.memory()),
         groups_(groups),
-        dtype_(precision_of(config)),
+        activations_(precision_of(config)),
+        weights_(accurate(activations_)),
         seed_(static_cast<uint64_t>(config.seed)) {}
 
   std::unique_ptr<Model> build(int64_t vocabulary) const {
@@ -48,7 +49,8 @@ class SwitchT5Builder {
                                     .encoder = stack_options(StackKind::kEncoder),
                                     .decoder = stack_options(StackKind::kDecoder)};
     return std::make_unique<SwitchT5>(options, feed_forwards(StackKind::kEncoder),
-                                      feed_forwards(StackKind::kDecoder), dtype_, memory_, seed_);
+                                      feed_forwards(StackKind::kDecoder), activations_, memory_,
+                                      seed_);
   }
 
  private:
@@ -88,7 +90,7 @@ class SwitchT5Builder {
                                     .dropout = model.dropout,
                                     .layer = layer,
                                     .init_scale = model.init_scale};
-    return std::make_unique<DenseFfn>(name, options, dtype_, memory_, seed_);
+    return std::make_unique<DenseFfn>(name, options, weights_, memory_, seed_);
   }
 
   std::unique_ptr<FeedForward> mixture(const std::string& name, uint16_t layer,
@@ -100,14 +102,14 @@ class SwitchT5Builder {
                                            .experts = shared.experts,
                                            .d_model = model.d_model,
                                            .init_scale = model.init_scale,
-                                           .dtype = dtype_,
+                                           .dtype = weights_,
                                            .memory = memory_,
                                            .seed = seed_});
     const ExpertRange range =
         experts_of_rank(shared.experts, groups_.expert->size(), groups_.expert->rank());
     auto experts = std::make_unique<Experts>(name + ".expert", range, model.d_model, model.d_ff,
                                              activation_of(model.activation), model.init_scale,
-                                             dtype_, memory_, seed_);
+                                             weights_, memory_, seed_);
     const AuxiliaryLosses losses{.load_balance = shared.losses.load_balance.coef,
                                  .router_z = shared.losses.router_z.coef};
     return std::make_unique<MoeLayer>(name, layer, std::move(router), std::move(experts),
@@ -117,15 +119,22 @@ class SwitchT5Builder {
   const Config& config_;
   Memory& memory_;
   const Groups& groups_;
-  DType dtype_;
+  DType activations_, weights_;
   uint64_t seed_;
 };
 
 }  // namespace
 
 DType precision_of(const Config& config) {
-  return config.train.precision == TrainConfig::Precision::kFloat64 ? DType::kFloat64
-                                                                    : DType::kFloat32;
+  switch (config.train.precision) {
+    case TrainConfig::Precision::kBFloat16:
+      return DType::kBFloat16;
+    case TrainConfig::Precision::kFloat64:
+      return DType::kFloat64;
+    case TrainConfig::Precision::kFloat32:
+      break;
+  }
+  return DType::kFloat32;
 }
 
 std::unique_ptr<Model> make_model(const Config& config, int64_t vocabulary, Kernels& kernels,

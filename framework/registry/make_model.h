@@ -14,7 +14,7 @@ namespace switchyard {
 std::unique_ptr<Model> make_model(const Config& config, int64_t vocabulary, Kernels& kernels,
                                   const Groups& groups);
 
-// The dtype of activations and weights.
+// The dtype of activations; weights are accurate(it).
 DType precision_of(const Config& config);
 
 }  // namespace switchyard

@@ -1,4 +1,4 @@
-// Element types. bf16 is two bytes that only backends compute with.
+// Element types. The host's type for bf16 is in bfloat16.h.
 #pragma once
 
 #include <cstddef>

@@ -67,13 +67,13 @@ TEST_F(CpuIsa, AnUnknownOneIsRefusedWithTheChoices) {
   }
 }
 
-TEST_F(CpuIsa, OnlyFloat32IsSupported) {
+TEST_F(CpuIsa, Float32AndBFloat16AreSupported) {
   unsetenv(kVariable);
   const std::unique_ptr<Kernels> kernels = make_cpu_kernels(1);
   EXPECT_EQ(kernels->name(), "cpu");
   EXPECT_TRUE(kernels->supports(DType::kFloat32));
   EXPECT_FALSE(kernels->supports(DType::kFloat64));
-  EXPECT_FALSE(kernels->supports(DType::kBFloat16));
+  EXPECT_TRUE(kernels->supports(DType::kBFloat16));
 }
 
 }  // namespace

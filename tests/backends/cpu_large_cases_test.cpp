@@ -156,22 +156,24 @@ OpCase large_ends() {
   return {
       .name = "ends",
       .inputs = {integers("ids", {rows}, 0, 40), integers("targets", {rows}, 0, 300),
-                 normal("logits", {rows, vocabulary}), constant("dy", {rows, columns})},
+                 constant("logits", {rows, vocabulary}), constant("dy", {rows, columns}),
+                 accurate_normal("scores", {rows, vocabulary})},
       .weights = {normal_weight("table", {vocabulary, columns})},
       .run =
           [=](ExecContext& ctx, OpRun& run) {
             cross_entropy(ctx, run.in("logits"), run.in("targets"), 0.5,
                           run.saved("losses", {rows}, Element::kFloat64),
                           run.saved("dlogits", {rows, vocabulary}));
-            softmax(ctx, run.in("logits"), run.output("probs", {rows, vocabulary}));
-            sum_of_squares(ctx, run.in("logits"), run.saved("squares", {1}, Element::kFloat64));
+            softmax(ctx, run.in("scores"),
+                    run.output("probs", {rows, vocabulary}, Element::kAccurate));
+            sum_of_squares(ctx, run.in("scores"), run.saved("squares", {1}, Element::kFloat64));
             embedding(ctx, run.weight("table"), run.in("ids"), run.exact("y", {rows, columns}));
           },
       .backward =
           [=](ExecContext& ctx, OpRun& run) {
             const int64_t leaves[] = {0, rows};
             embedding_gradient(ctx, run.in("ids"), run.in("dy"), leaves, run.weight("table"));
-            softmax_backward(ctx, run.in("probs"), run.d_output("probs"), run.d_input("logits"),
+            softmax_backward(ctx, run.in("probs"), run.d_output("probs"), run.d_input("scores"),
                              Write::kOverwrite);
           },
       .tolerance = {.float32 = 5e-6},
@@ -190,17 +192,22 @@ const std::vector<OpCase>& large_cases() {
   return cases;
 }
 
-class CpuLargeCases : public testing::TestWithParam<cpu::Isa> {
+struct IsaAndDtype {
+  cpu::Isa isa;
+  DType dtype;
+};
+
+class CpuLargeCases : public testing::TestWithParam<IsaAndDtype> {
  protected:
   void SetUp() override {
-    if (!cpu::is_usable(GetParam())) {
-      GTEST_SKIP() << cpu::name_of(GetParam()) << " cannot run on this machine";
+    if (!cpu::is_usable(GetParam().isa)) {
+      GTEST_SKIP() << cpu::name_of(GetParam().isa) << " cannot run on this machine";
     }
   }
 
   std::vector<Result> results(const OpCase& op_case, int threads) {
-    Device device(std::make_unique<CpuKernels>(threads, GetParam()));
-    OpRun run(op_case, device, DType::kFloat32, DType::kFloat32);
+    Device device(std::make_unique<CpuKernels>(threads, GetParam().isa));
+    OpRun run(op_case, device, GetParam().dtype, GetParam().dtype);
     run.forward();
     if (op_case.backward) run.backward();
     return run.results();
@@ -211,14 +218,14 @@ TEST_P(CpuLargeCases, AgreeWithTheReference) {
   for (const OpCase& op_case : large_cases()) {
     SCOPED_TRACE(op_case.name);
     Device oracle = reference_device();
-    OpRun run(op_case, oracle, DType::kFloat64, DType::kFloat32);
+    OpRun run(op_case, oracle, DType::kFloat64, GetParam().dtype);
     run.forward();
     run.backward();
     const std::vector<Result> expected = run.results(), actual = results(op_case, 3);
     ASSERT_EQ(actual.size(), expected.size());
     for (size_t i = 0; i < actual.size(); ++i) {
       EXPECT_LE(relative_difference(actual[i].numbers, expected[i].numbers),
-                op_case.tolerance.float32)
+                op_case.tolerance.of(GetParam().dtype))
           << actual[i].name;
     }
   }
@@ -239,9 +246,15 @@ TEST_P(CpuLargeCases, DoNotDependOnTheNumberOfThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, CpuLargeCases,
-                         testing::Values(cpu::Isa::kAvx512, cpu::Isa::kAvx2, cpu::Isa::kPortable),
+                         testing::Values(IsaAndDtype{cpu::Isa::kAvx512, DType::kFloat32},
+                                         IsaAndDtype{cpu::Isa::kAvx2, DType::kFloat32},
+                                         IsaAndDtype{cpu::Isa::kPortable, DType::kFloat32},
+                                         IsaAndDtype{cpu::Isa::kAvx512, DType::kBFloat16},
+                                         IsaAndDtype{cpu::Isa::kAvx2, DType::kBFloat16},
+                                         IsaAndDtype{cpu::Isa::kPortable, DType::kBFloat16}),
                          [](const auto& parameter) {
-                           return std::string(cpu::name_of(parameter.param));
+                           return std::string(cpu::name_of(parameter.param.isa)) + "_" +
+                                  std::string(name_of(parameter.param.dtype));
                          });
 
 }  // namespace

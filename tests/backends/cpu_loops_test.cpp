@@ -3,12 +3,14 @@
 // an element stands.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "backends/cpu/cpu_isa.h"
 #include "backends/cpu/loop_random.h"
+#include "tensor/bfloat16.h"
 
 namespace switchyard::cpu {
 namespace {
@@ -164,6 +166,24 @@ TEST_P(CpuLoops, AnElementsPlaceDoesNotMatter) {
     std::copy_n(from, count, to);
     loops().adamw(count, &step, from, to, first.data(), second.data());
   });
+}
+
+// The host's type has tests of its own; here every lane and the rest of a row.
+TEST_P(CpuLoops, ConversionsAreThoseOfTheHostsType) {
+  std::vector<float> x = sweep(3e38f);
+  for (uint32_t bits = 0x7F7F0000; bits < 0x7F820000; bits += 0x1FFF) {  // to infinity, and NaN
+    x.push_back(std::bit_cast<float>(bits));
+    x.push_back(std::bit_cast<float>(bits | 0x80000000u));
+  }
+  const int64_t n = static_cast<int64_t>(x.size());
+  std::vector<uint16_t> narrow(x.size());
+  std::vector<float> wide(x.size());
+  loops().narrow(n, x.data(), narrow.data());
+  loops().widen(n, narrow.data(), wide.data());
+  for (size_t i = 0; i < x.size(); ++i) {
+    ASSERT_EQ(narrow[i], BFloat16(x[i]).bits()) << x[i];
+    ASSERT_EQ(std::bit_cast<uint32_t>(wide[i]), uint32_t{narrow[i]} << 16) << x[i];
+  }
 }
 
 TEST_P(CpuLoops, UniformNumbersAreThoseOfTheKey) {

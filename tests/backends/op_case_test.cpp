@@ -64,7 +64,7 @@ TEST_P(Backends, AgreeWithTheReference) {
       EXPECT_EQ(actual[i].numbers, same_dtype[i].numbers) << actual[i].name;
     } else {
       EXPECT_LE(relative_difference(actual[i].numbers, precise[i].numbers),
-                op_case.tolerance.float32)
+                op_case.tolerance.of(dtype))
           << actual[i].name << " " << actual[i].shape;
     }
   }

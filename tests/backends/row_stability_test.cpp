@@ -2,15 +2,18 @@
 // wherever it stands. Expert parallelism and micro-batches rest on it.
 #include "backends/each_backend.h"
 #include "support/op_case.h"
+#include "tensor/bfloat16.h"
 
 namespace switchyard::test {
 namespace {
 
 constexpr int64_t kRows = 67, kIn = 130, kOut = 49;
 
-std::vector<float> floats(const std::string& name, const Shape& shape) {
-  const Numbers numbers = normal_numbers(name, shape);
-  return std::vector<float>(numbers.begin(), numbers.end());
+template <typename T>
+std::vector<T> normal_elements(const std::string& name, const Shape& shape) {
+  std::vector<T> elements;
+  for (const double number : normal_numbers(name, shape)) elements.push_back(T(number));
+  return elements;
 }
 
 // Calls of these rows, chosen so that every row is met at several places of a call.
@@ -30,47 +33,58 @@ class RowStability : public EachBackend {
     if (!IsSkipped() && !backend().row_stable) GTEST_SKIP() << "not promised";
   }
   // Rows begin..end-1 of y equal those of the whole call.
-  void expect_rows(const std::vector<float>& whole, const std::vector<float>& part, int64_t begin,
+  template <typename T>
+  void expect_rows(const std::vector<T>& whole, const std::vector<T>& part, int64_t begin,
                    int64_t end, int64_t columns) {
     ASSERT_EQ(static_cast<int64_t>(part.size()), (end - begin) * columns);
-    const std::vector<float> same(whole.begin() + begin * columns, whole.begin() + end * columns);
-    EXPECT_EQ(part, same) << "rows " << begin << ".." << end;
+    const std::vector<T> same(whole.begin() + begin * columns, whole.begin() + end * columns);
+    EXPECT_TRUE(part == same) << "rows " << begin << ".." << end;
   }
+  template <typename T>
+  void expect_stable_linear();
+  template <typename T>
+  void expect_stable_linear_input_gradient();
+  template <typename T>
+  void expect_stable_grouped_linear_and_input_gradient();
 };
 
-TEST_P(RowStability, Linear) {
-  const Tensor x = device_tensor(device(), {kRows, kIn}, floats("x", {kRows, kIn}));
-  const auto w = device_weight(device(), {kOut, kIn}, floats("w", {kOut, kIn}));
+template <typename T>
+void RowStability::expect_stable_linear() {
+  const Tensor x = device_tensor(device(), {kRows, kIn}, normal_elements<T>("x", {kRows, kIn}));
+  const auto w = device_weight(device(), {kOut, kIn}, normal_elements<float>("w", {kOut, kIn}));
   const auto product = [&](int64_t begin, int64_t end) {
-    Tensor y(DType::kFloat32, {end - begin, kOut}, device().memory());
+    Tensor y(DTypeOf<T>::value, {end - begin, kOut}, device().memory());
     linear(context(), x.view().rows(begin, end), *w, y, {.activation = Activation::kGelu});
-    return host<float>(device(), y);
+    return host<T>(device(), y);
   };
-  const std::vector<float> whole = product(0, kRows);
+  const std::vector<T> whole = product(0, kRows);
   for (const auto& [begin, end] : parts()) {
     expect_rows(whole, product(begin, end), begin, end, kOut);
   }
 }
 
-TEST_P(RowStability, LinearInputGradient) {
-  const Tensor dy = device_tensor(device(), {kRows, kOut}, floats("dy", {kRows, kOut}));
-  const auto w = device_weight(device(), {kOut, kIn}, floats("w", {kOut, kIn}));
+template <typename T>
+void RowStability::expect_stable_linear_input_gradient() {
+  const Tensor dy = device_tensor(device(), {kRows, kOut}, normal_elements<T>("dy", {kRows, kOut}));
+  const auto w = device_weight(device(), {kOut, kIn}, normal_elements<float>("w", {kOut, kIn}));
   const auto product = [&](int64_t begin, int64_t end) {
-    Tensor dx(DType::kFloat32, {end - begin, kIn}, device().memory());
+    Tensor dx(DTypeOf<T>::value, {end - begin, kIn}, device().memory());
     linear_input_gradient(context(), dy.view().rows(begin, end), *w, dx, Write::kOverwrite);
-    return host<float>(device(), dx);
+    return host<T>(device(), dx);
   };
-  const std::vector<float> whole = product(0, kRows);
+  const std::vector<T> whole = product(0, kRows);
   for (const auto& [begin, end] : parts()) {
     expect_rows(whole, product(begin, end), begin, end, kIn);
   }
 }
 
 // The same row of the same expert: in a call of its own, beside other experts' rows, gathered.
-TEST_P(RowStability, GroupedLinearAndInputGradient) {
-  const Tensor x = device_tensor(device(), {kRows, kIn}, floats("x", {kRows, kIn}));
-  const Tensor dy = device_tensor(device(), {kRows, kOut}, floats("dy", {kRows, kOut}));
-  const auto w = device_weight(device(), {3, kOut, kIn}, floats("w", {3, kOut, kIn}));
+template <typename T>
+void RowStability::expect_stable_grouped_linear_and_input_gradient() {
+  const Tensor x = device_tensor(device(), {kRows, kIn}, normal_elements<T>("x", {kRows, kIn}));
+  const Tensor dy = device_tensor(device(), {kRows, kOut}, normal_elements<T>("dy", {kRows, kOut}));
+  const auto w =
+      device_weight(device(), {3, kOut, kIn}, normal_elements<float>("w", {3, kOut, kIn}));
   // Rows begin..end-1 at expert 1, `before` and `after` further ones at experts 0 and 2.
   const auto products = [&](int64_t begin, int64_t end, int64_t before, int64_t after) {
     std::vector<int32_t> index;
@@ -84,12 +98,12 @@ TEST_P(RowStability, GroupedLinearAndInputGradient) {
     ragged.offsets = offsets;
     ragged.leaf_offsets = offsets;
     ragged.index = places;
-    Tensor y(DType::kFloat32, {rows, kOut}, device().memory());
-    Tensor dx(DType::kFloat32, {rows, kIn}, device().memory());
+    Tensor y(DTypeOf<T>::value, {rows, kOut}, device().memory());
+    Tensor dx(DTypeOf<T>::value, {rows, kIn}, device().memory());
     grouped_linear(context(), x, RowOrder::kIndexed, *w, ragged, y, RowOrder::kCompact);
     grouped_input_gradient(context(), dy, RowOrder::kIndexed, *w, ragged, dx, RowOrder::kCompact);
-    return std::pair(host<float>(device(), y.view().rows(before, before + end - begin)),
-                     host<float>(device(), dx.view().rows(before, before + end - begin)));
+    return std::pair(host<T>(device(), y.view().rows(before, before + end - begin)),
+                     host<T>(device(), dx.view().rows(before, before + end - begin)));
   };
   const auto [whole_y, whole_dx] = products(0, kRows, 0, 0);
   for (const auto& [begin, end] : parts()) {
@@ -99,6 +113,21 @@ TEST_P(RowStability, GroupedLinearAndInputGradient) {
       expect_rows(whole_dx, dx, begin, end, kIn);
     }
   }
+}
+
+TEST_P(RowStability, Linear) {
+  expect_stable_linear<float>();
+  expect_stable_linear<BFloat16>();
+}
+
+TEST_P(RowStability, LinearInputGradient) {
+  expect_stable_linear_input_gradient<float>();
+  expect_stable_linear_input_gradient<BFloat16>();
+}
+
+TEST_P(RowStability, GroupedLinearAndInputGradient) {
+  expect_stable_grouped_linear_and_input_gradient<float>();
+  expect_stable_grouped_linear_and_input_gradient<BFloat16>();
 }
 
 SWITCHYARD_EACH_BACKEND(RowStability);

@@ -94,6 +94,20 @@ TEST(Training, StartsFromTheWeightsOfAnotherRun) {
   EXPECT_THAT(program.run(tune).out, HasSubstr("the run has a checkpoint of its own"));
 }
 
+TEST(Training, GoesOnInFloat32WhereBFloat16BrokeOff) {
+  const Program program;
+  program.build_dataset();
+  const Outcome rounded =
+      program.run("train small.yaml --set train.steps=3 --set train.precision=bfloat16");
+  ASSERT_EQ(rounded.exit_code, 0) << rounded.err;
+  const Outcome resumed = program.run("train small.yaml");
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("resuming after step 3"));
+  const auto steps = with_key(program.metrics(), "loss");
+  ASSERT_EQ(steps.size(), 6u);
+  EXPECT_LT(steps.back()["loss"], steps.front()["loss"]);
+}
+
 TEST(Training, EvaluatesADenseModel) {
   const Program program;
   program.build_dataset();
@@ -119,6 +133,7 @@ TEST(Program, ExplainsItself) {
   const Outcome doctor = program.run("doctor");
   EXPECT_EQ(doctor.exit_code, 0);
   EXPECT_THAT(doctor.out, HasSubstr("device cpu"));
+  EXPECT_THAT(doctor.out, HasSubstr("precisions: float32, bfloat16\n"));
 }
 
 }  // namespace

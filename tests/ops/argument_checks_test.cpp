@@ -71,9 +71,19 @@ std::vector<WrongCall> wrong_products() {
          linear(ctx, t.d({2, 3}), t.w({5, 3}), t.d({2, 5}));
        }},
       {"linear_unsupported",
-       {"linear", "bfloat16", "reference"},
+       {"linear", "int32", "reference"},
        [](auto& ctx, auto& t) {
-         linear(ctx, t(DType::kBFloat16, {2, 3}), t.w({5, 3}), t(DType::kBFloat16, {2, 5}));
+         linear(ctx, t(DType::kInt32, {2, 3}), t.w({5, 3}), t(DType::kInt32, {2, 5}));
+       }},
+      {"linear_mixed",
+       {"linear", "y", "float32", "bfloat16"},
+       [](auto& ctx, auto& t) {
+         linear(ctx, t(DType::kBFloat16, {2, 3}), t.w({5, 3}), t.f({2, 5}));
+       }},
+      {"bfloat16_sum_of_squares",
+       {"sum_of_squares", "x", "bfloat16", "float32"},
+       [](auto& ctx, auto& t) {
+         sum_of_squares(ctx, t(DType::kBFloat16, {2}), t(DType::kFloat64, {1}));
        }},
       {"linear_saved",
        {"linear", "saved pre-activation", "[2, 4]", "[2, 5]"},

@@ -59,9 +59,12 @@ CaseWeight normal_weight(const std::string& name, const Shape& shape, double sca
 class Device;
 class OpRun;
 
-// max|difference| / max|reference| of each tensor, by dtype of the activations.
+// max|difference| / max|reference| of each tensor, by dtype of the activations. Storing a number in
+// bfloat16 changes it by up to 2^-9 of it, and a case may store several in a row.
 struct Tolerance {
   double float32 = 2e-6, bfloat16 = 1e-2;
+
+  double of(DType dtype) const { return dtype == DType::kBFloat16 ? bfloat16 : float32; }
 };
 
 struct OpCase {

@@ -58,7 +58,8 @@ OpCase arithmetic_case(int64_t rows) {
   const Shape shape = {rows, 11};
   return {
       .name = "arithmetic_" + std::to_string(rows) + "_rows",
-      .inputs = {normal("a", shape), normal("b", shape), integers("ids", shape, -9, 9)},
+      .inputs = {normal("a", shape), normal("b", shape), integers("ids", shape, -9, 9),
+                 given("precise", Element::kAccurate, shape, normal_numbers("precise", shape))},
       .run =
           [=](ExecContext& ctx, OpRun& run) {
             const TensorView a = run.in("a"), b = run.in("b");
@@ -68,6 +69,7 @@ OpCase arithmetic_case(int64_t rows) {
             copy(ctx, run.in("ids"), run.exact("same_ids", shape, Element::kInt32));
             copy(ctx, a, exact);
             copy(ctx, a, run.exact("accurate", shape, Element::kAccurate));
+            copy(ctx, run.in("precise"), run.exact("rounded", shape));
             copy(ctx, a, y);          // y = a
             add(ctx, y, b, y);        // y = a + b
             add(ctx, a, y, y);        // y = 2 a + b
@@ -212,7 +214,7 @@ OpCase cross_entropy_case(const CrossEntropyCase& c) {
 OpCase sum_of_squares_case(int64_t count) {
   return {
       .name = "sum_of_squares_" + std::to_string(count),
-      .inputs = {constant("x", {count})},
+      .inputs = {given("x", Element::kAccurate, {count}, normal_numbers("x", {count}))},
       .run =
           [](ExecContext& ctx, OpRun& run) {
             sum_of_squares(ctx, run.in("x"), run.output("sum", {1}, Element::kFloat64));

@@ -163,6 +163,9 @@ std::vector<LayoutCase> threaded_layouts() {
   const std::vector<std::string> seven = {"moe.experts=7"};
   const std::vector<std::string> two_groups = {"moe.group_sequences=8"};
   const std::vector<std::string> accumulated = {"train.micro_batches=4"};
+  // No wider tolerance: activations and their gradients are equal bit for bit in every layout, for
+  // rows are rounded one by one; what is summed over rows and ranks is float32.
+  const std::vector<std::string> half = {"train.precision=bfloat16"};
   return {
       {"single", 1, 1},
       {"replicas_only_2x1", 2, 1},
@@ -181,6 +184,10 @@ std::vector<LayoutCase> threaded_layouts() {
       {"more_ranks_than_groups_8x2", 8, 2, two_groups},
       {"accumulated_2x2", 2, 2, accumulated},
       {"accumulated_3x3", 3, 3, accumulated},
+      {"bfloat16_2x2", 2, 2, half},
+      {"bfloat16_4x2", 4, 2, half},
+      {"bfloat16_4x4", 4, 4, half},
+      {"bfloat16_accumulated_3x1", 3, 1, {"train.precision=bfloat16", "train.micro_batches=4"}},
       {"all_to_one_expert_2x2", 2, 2, {}, true},
       {"all_to_one_expert_4x4", 4, 4, {}, true},
   };

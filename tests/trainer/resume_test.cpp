@@ -131,8 +131,12 @@ TEST_P(Resume, EndsWithTheBitsOfAnUninterruptedRun) {
 
 std::vector<ResumeCase> cases() {
   std::vector<ResumeCase> all;
-  for (const int ranks : {1, 2, 4})
-    all.push_back({"float32_on_" + std::to_string(ranks), ranks, {}});
+  for (const std::string precision : {"float32", "bfloat16"}) {
+    for (const int ranks : {1, 2, 4}) {
+      all.push_back(
+          {precision + "_on_" + std::to_string(ranks), ranks, {"train.precision=" + precision}});
+    }
+  }
   return all;
 }
 

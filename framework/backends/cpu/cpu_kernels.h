@@ -1,6 +1,7 @@
-// The fast CPU backend: float32, a team of threads of its own, vector loops chosen at run time, own
-// kernels for products of token rows and oneDNN for the rest. Results don't depend on the number of
-// threads. One object per rank, called only by the thread that made it.
+// The fast CPU backend: float32, or bfloat16 activations and products computed in float32; a team
+// of threads of its own, vector loops chosen at run time, own kernels for products of token rows
+// and oneDNN for the rest. Results don't depend on the number of threads. One object per rank,
+// called only by the thread that made it.
 #pragma once
 
 #include <memory>
@@ -23,7 +24,9 @@ class CpuKernels final : public Kernels {
   std::string_view name() const override { return "cpu"; }
   Memory& memory() override { return HostMemory::instance(); }
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<InlineStream>(); }
-  bool supports(DType dtype) const override { return dtype == DType::kFloat32; }
+  bool supports(DType dtype) const override {
+    return dtype == DType::kFloat32 || dtype == DType::kBFloat16;
+  }
 
   void linear(ExecContext& ctx, TensorView x, const Weight& w, TensorView y,
               const Epilogue& epilogue) override;

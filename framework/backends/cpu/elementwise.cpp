@@ -1,37 +1,11 @@
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
+#include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
 
 namespace switchyard {
 namespace {
-
-struct BFloat16 {
-  uint16_t bits;
-};
-
-template <typename From>
-double widened(From x) {
-  return static_cast<double>(x);
-}
-template <>
-double widened(BFloat16 x) {
-  return std::bit_cast<float>(uint32_t{x.bits} << 16);
-}
-
-template <typename To>
-To narrowed(double x) {
-  return static_cast<To>(x);
-}
-// To the nearest, ties to even; through float32, as every backend's conversion from float64.
-template <>
-BFloat16 narrowed(double x) {
-  const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(x));
-  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-  if (is_nan) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
-  return {static_cast<uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16)};
-}
 
 // Calls body with a value of the element type.
 template <typename Body>
@@ -64,44 +38,75 @@ void CpuKernels::copy(ExecContext&, TensorView x, TensorView y) {
     team_.ranges(static_cast<int64_t>(x.size_bytes()), 1, [&](int64_t begin, int64_t end) {
       std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin));
     });
-    return;
+  } else if (x.dtype() == DType::kBFloat16 && y.dtype() == DType::kFloat32) {
+    team_.ranges(x.elements(), 1, [&](int64_t begin, int64_t end) {
+      loops_.widen(end - begin, cpu::bits_of(x.data<BFloat16>() + begin), y.data<float>() + begin);
+    });
+  } else if (x.dtype() == DType::kFloat32 && y.dtype() == DType::kBFloat16) {
+    team_.ranges(x.elements(), 1, [&](int64_t begin, int64_t end) {
+      loops_.narrow(end - begin, x.data<float>() + begin, cpu::bits_of(y.data<BFloat16>() + begin));
+    });
+  } else {
+    with_element_type(x.dtype(), [&](auto from) {
+      with_element_type(y.dtype(), [&](auto to) {
+        const auto* source = x.data<decltype(from)>();
+        auto* target = y.data<decltype(to)>();
+        team_.ranges(x.elements(), 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) target[i] = static_cast<decltype(to)>(source[i]);
+        });
+      });
+    });
   }
-  with_element_type(x.dtype(), [&](auto from) {
-    with_element_type(y.dtype(), [&](auto to) {
-      const auto* source = static_cast<const decltype(from)*>(x.raw());
-      auto* target = static_cast<decltype(to)*>(y.raw());
-      team_.ranges(x.elements(), 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          target[i] = narrowed<decltype(to)>(widened(source[i]));
-        }
+}
+
+void CpuKernels::add(ExecContext&, TensorView a_view, TensorView b_view, TensorView y_view) {
+  cpu::with_activation(y_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *a = a_view.data<T>(), *b = b_view.data<T>();
+    T* y = y_view.data<T>();
+    team_.ranges(y_view.elements(), 1, [&](int64_t begin, int64_t end) {
+      float left[cpu::kStrip], right[cpu::kStrip];
+      cpu::over_strips<T>(begin, end, [&](int64_t i, int64_t n) {
+        float* sum = cpu::target(y + i, left);
+        loops_.add(n, cpu::load(loops_, n, a + i, left), cpu::load(loops_, n, b + i, right), sum);
+        cpu::store(loops_, n, sum, y + i);
       });
     });
   });
 }
 
-void CpuKernels::add(ExecContext&, TensorView a_view, TensorView b_view, TensorView y_view) {
-  const float *a = a_view.data<float>(), *b = b_view.data<float>();
-  float* y = y_view.data<float>();
-  team_.ranges(y_view.elements(), 1, [&](int64_t begin, int64_t end) {
-    loops_.add(end - begin, a + begin, b + begin, y + begin);
-  });
-}
-
 void CpuKernels::scale(ExecContext&, TensorView x_view, double factor, TensorView y_view) {
-  const float* x = x_view.data<float>();
-  float* y = y_view.data<float>();
-  team_.ranges(y_view.elements(), 1, [&](int64_t begin, int64_t end) {
-    loops_.scale(end - begin, x + begin, static_cast<float>(factor), y + begin);
+  cpu::with_activation(y_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* x = x_view.data<T>();
+    T* y = y_view.data<T>();
+    team_.ranges(y_view.elements(), 1, [&](int64_t begin, int64_t end) {
+      float strip[cpu::kStrip];
+      cpu::over_strips<T>(begin, end, [&](int64_t i, int64_t n) {
+        float* scaled = cpu::target(y + i, strip);
+        loops_.scale(n, cpu::load(loops_, n, x + i, strip), static_cast<float>(factor), scaled);
+        cpu::store(loops_, n, scaled, y + i);
+      });
+    });
   });
 }
 
 void CpuKernels::activation_backward(ExecContext&, Activation activation, TensorView pre_activation,
                                      TensorView dy_view, TensorView dx_view) {
-  const float *x = pre_activation.data<float>(), *dy = dy_view.data<float>();
-  float* dx = dx_view.data<float>();
-  team_.ranges(dx_view.elements(), 2, [&](int64_t begin, int64_t end) {
-    loops_.activation_backward(static_cast<int>(activation), end - begin, x + begin, dy + begin,
-                               dx + begin);
+  cpu::with_activation(dx_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *x = pre_activation.data<T>(), *dy = dy_view.data<T>();
+    T* dx = dx_view.data<T>();
+    team_.ranges(dx_view.elements(), 2, [&](int64_t begin, int64_t end) {
+      float x_strip[cpu::kStrip], dy_strip[cpu::kStrip];
+      cpu::over_strips<T>(begin, end, [&](int64_t i, int64_t n) {
+        float* slope = cpu::target(dx + i, dy_strip);
+        loops_.activation_backward(static_cast<int>(activation), n,
+                                   cpu::load(loops_, n, x + i, x_strip),
+                                   cpu::load(loops_, n, dy + i, dy_strip), slope);
+        cpu::store(loops_, n, slope, dx + i);
+      });
+    });
   });
 }
 
@@ -119,13 +124,14 @@ void CpuKernels::embedding(ExecContext&, const Weight& table_weight, TensorView 
   const int64_t entries = table_weight.shape()[0], columns = y_view.shape()[1];
   const float* table = table_weight.master().data<float>();
   const int32_t* ids = ids_view.data<int32_t>();
-  float* y = y_view.data<float>();
-  team_.ranges(y_view.shape()[0], columns, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t id = checked_row(ids[t], entries, "id");
-      std::memcpy(y + t * columns, table + id * columns,
-                  static_cast<size_t>(columns) * sizeof(float));
-    }
+  cpu::with_activation(y_view.dtype(), [&](auto zero) {
+    auto* y = y_view.data<decltype(zero)>();
+    team_.ranges(y_view.shape()[0], columns, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t id = checked_row(ids[t], entries, "id");
+        cpu::store(loops_, columns, table + id * columns, y + t * columns);
+      }
+    });
   });
 }
 
@@ -139,15 +145,20 @@ void CpuKernels::embedding_gradient(ExecContext& ctx, TensorView ids_view, Tenso
   const int32_t* ids = ids_view.data<int32_t>();
   for (int64_t t = 0; t < tokens; ++t) checked_row(ids[t], entries, "id");
   if (table.next_gradient_write() == Write::kOverwrite) fill_zero(ctx, table.gradient());
-  const float* dy = dy_view.data<float>();
   float* gradient = table.gradient().data<float>();
-  constexpr int64_t kStrip = 16;  // a cache line: threads write to no common one
-  team_.ranges((columns + kStrip - 1) / kStrip, kStrip * tokens, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * kStrip, width = std::min(columns, end * kStrip) - first;
-    for (int64_t t = 0; t < tokens; ++t) {
-      float* row = gradient + ids[t] * columns + first;
-      loops_.add(width, row, dy + t * columns + first, row);
-    }
+  constexpr int64_t kLine = 16;  // a cache line: threads write to no common one
+  cpu::with_activation(dy_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* dy = dy_view.data<T>();
+    team_.ranges((columns + kLine - 1) / kLine, kLine * tokens, [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * kLine, width = std::min(columns, end * kLine) - first;
+      cpu::RowBuffer<T> buffer(width);
+      for (int64_t t = 0; t < tokens; ++t) {
+        float* row = gradient + ids[t] * columns + first;
+        loops_.add(width, row, cpu::load(loops_, width, dy + t * columns + first, buffer.data()),
+                   row);
+      }
+    });
   });
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
 
 namespace switchyard {
@@ -16,15 +17,23 @@ constexpr int64_t kRowsPerPart = 64;
 void CpuKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& weight, double epsilon,
                           TensorView y_view, TensorView inverse_rms) {
   const int64_t columns = x_view.shape()[1];
-  const float *x = x_view.data<float>(), *w = weight.master().data<float>();
-  float *y = y_view.data<float>(), *inverse = inverse_rms.data<float>();
-  team_.ranges(x_view.shape()[0], 2 * columns, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float mean =
-          loops_.sum_of_squares(columns, x + t * columns) / static_cast<float>(columns);
-      inverse[t] = 1.0f / std::sqrt(mean + static_cast<float>(epsilon));
-      loops_.scale_by_row(columns, x + t * columns, inverse[t], w, y + t * columns);
-    }
+  const float* w = weight.master().data<float>();
+  float* inverse = inverse_rms.data<float>();
+  cpu::with_activation(x_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* x = x_view.data<T>();
+    T* y = y_view.data<T>();
+    team_.ranges(x_view.shape()[0], 2 * columns, [&](int64_t begin, int64_t end) {
+      cpu::RowBuffer<T> buffer(columns);
+      for (int64_t t = begin; t < end; ++t) {
+        const float* row = cpu::load(loops_, columns, x + t * columns, buffer.data());
+        const float mean = loops_.sum_of_squares(columns, row) / static_cast<float>(columns);
+        inverse[t] = 1.0f / std::sqrt(mean + static_cast<float>(epsilon));
+        float* normed = cpu::target(y + t * columns, buffer.data());
+        loops_.scale_by_row(columns, row, inverse[t], w, normed);
+        cpu::store(loops_, columns, normed, y + t * columns);
+      }
+    });
   });
 }
 
@@ -37,21 +46,29 @@ void CpuKernels::rms_norm_backward(ExecContext& ctx, TensorView x_view, TensorVi
   const int64_t parts = (rows + kRowsPerPart - 1) / kRowsPerPart;
   const ScratchScope scope(ctx.scratch);
   float* part_sums = ctx.scratch.allocate(DType::kFloat32, {parts, columns}).data<float>();
-  const float *x = x_view.data<float>(), *dy = dy_view.data<float>();
   const float *w = weight.master().data<float>(), *inverse = inverse_rms.data<float>();
-  float* dx = dx_view.data<float>();
-  team_.units(parts, 4 * kRowsPerPart * columns, [&](int64_t part, int) {
-    float* dw = part_sums + part * columns;
-    std::fill_n(dw, columns, 0.0f);
-    const int64_t end = std::min(rows, (part + 1) * kRowsPerPart);
-    for (int64_t t = part * kRowsPerPart; t < end; ++t) {
-      const int64_t row = t * columns;
-      const float r = inverse[t];
-      const float through_mean =
-          loops_.dot3(columns, dy + row, w, x + row) * r * r * r / static_cast<float>(columns);
-      loops_.rms_norm_backward(columns, x + row, w, dy + row, r, through_mean,
-                               write == Write::kAccumulate, dx + row, dw);
-    }
+  const bool accumulate = write == Write::kAccumulate;
+  cpu::with_activation(x_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    team_.units(parts, 4 * kRowsPerPart * columns, [&](int64_t part, int thread) {
+      float* dw = part_sums + part * columns;
+      std::fill_n(dw, columns, 0.0f);
+      float* buffer = team_.buffer(thread, 3 * columns);
+      const int64_t end = std::min(rows, (part + 1) * kRowsPerPart);
+      for (int64_t t = part * kRowsPerPart; t < end; ++t) {
+        const float* x = cpu::load(loops_, columns, x_view.data<T>() + t * columns, buffer);
+        const float* dy =
+            cpu::load(loops_, columns, dy_view.data<T>() + t * columns, buffer + columns);
+        T* dx_row = dx_view.data<T>() + t * columns;
+        float* dx = cpu::target(dx_row, buffer + 2 * columns);
+        if (accumulate) cpu::load(loops_, columns, dx_row, dx);
+        const float r = inverse[t];
+        const float through_mean =
+            loops_.dot3(columns, dy, w, x) * r * r * r / static_cast<float>(columns);
+        loops_.rms_norm_backward(columns, x, w, dy, r, through_mean, accumulate, dx, dw);
+        cpu::store(loops_, columns, dx, dx_row);
+      }
+    });
   });
   const bool overwrite = weight.next_gradient_write() == Write::kOverwrite;
   float* gradient = weight.gradient().data<float>();

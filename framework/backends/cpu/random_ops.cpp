@@ -1,57 +1,57 @@
 #include <algorithm>
 
+#include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
 #include "backends/cpu/loop_random.h"
 
 namespace switchyard {
 namespace {
 
-constexpr int64_t kStrip = 256;  // uniforms at a time; a multiple of 64
+constexpr int64_t kUniforms = 256;  // at a time; a multiple of 64
 
-// body(begin, n, u) for strips of row t, u the uniforms of elements begin .. begin + n - 1.
-template <typename Body>
-void over_strips(const cpu::VectorLoops& loops, const RandomRows& random, int64_t t,
-                 int64_t columns, const Body& body) {
-  alignas(64) float u[kStrip];
-  cpu::LoopRandom row = cpu::loop_random(random.key, random.token.data<int64_t>()[t], 0);
-  for (int64_t begin = 0; begin < columns; begin += kStrip) {
-    const int64_t n = std::min(kStrip, columns - begin);
-    row.first_block = static_cast<uint32_t>(begin / 4);
-    loops.uniform(&row, n, u);
-    body(begin, n, u);
-  }
+// y = apply(n, x, u, y) on strips of rows, u the uniforms of the strip's elements.
+template <typename Apply>
+void for_each_strip(cpu::Team& team, const cpu::VectorLoops& loops, TensorView x_view,
+                    const RandomRows& random, TensorView y_view, const Apply& apply) {
+  const int64_t columns = x_view.shape()[1];
+  cpu::with_activation(x_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* x = x_view.data<T>();
+    T* y = y_view.data<T>();
+    team.ranges(x_view.shape()[0], 2 * columns, [&](int64_t begin, int64_t end) {
+      alignas(64) float u[kUniforms], strip[kUniforms];
+      for (int64_t t = begin; t < end; ++t) {
+        cpu::LoopRandom row = cpu::loop_random(random.key, random.token.data<int64_t>()[t], 0);
+        for (int64_t first = 0; first < columns; first += kUniforms) {
+          const int64_t n = std::min(kUniforms, columns - first), at = t * columns + first;
+          row.first_block = static_cast<uint32_t>(first / 4);
+          loops.uniform(&row, n, u);
+          float* result = cpu::target(y + at, strip);
+          apply(n, cpu::load(loops, n, x + at, strip), u, result);
+          cpu::store(loops, n, result, y + at);
+        }
+      }
+    });
+  });
 }
 
 }  // namespace
 
-void CpuKernels::dropout(ExecContext&, TensorView x_view, double rate, const RandomRows& random,
-                         TensorView y_view) {
-  const int64_t columns = x_view.shape()[1];
-  const float* x = x_view.data<float>();
-  float* y = y_view.data<float>();
+void CpuKernels::dropout(ExecContext&, TensorView x, double rate, const RandomRows& random,
+                         TensorView y) {
   const float threshold = static_cast<float>(rate), keep = static_cast<float>(1.0 / (1.0 - rate));
-  team_.ranges(x_view.shape()[0], 2 * columns, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      over_strips(loops_, random, t, columns, [&](int64_t first, int64_t n, float* u) {
-        loops_.dropout(n, x + t * columns + first, u, threshold, keep, y + t * columns + first);
-      });
-    }
-  });
+  for_each_strip(team_, loops_, x, random, y,
+                 [&](int64_t n, const float* from, float* u, float* to) {
+                   loops_.dropout(n, from, u, threshold, keep, to);
+                 });
 }
 
-void CpuKernels::jitter(ExecContext&, TensorView x_view, double epsilon, const RandomRows& random,
-                        TensorView y_view) {
-  const int64_t columns = x_view.shape()[1];
-  const float* x = x_view.data<float>();
-  float* y = y_view.data<float>();
-  team_.ranges(x_view.shape()[0], 2 * columns, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      over_strips(loops_, random, t, columns, [&](int64_t first, int64_t n, float* u) {
-        loops_.jitter(n, x + t * columns + first, u, static_cast<float>(epsilon),
-                      y + t * columns + first);
-      });
-    }
-  });
+void CpuKernels::jitter(ExecContext&, TensorView x, double epsilon, const RandomRows& random,
+                        TensorView y) {
+  for_each_strip(team_, loops_, x, random, y,
+                 [&](int64_t n, const float* from, float* u, float* to) {
+                   loops_.jitter(n, from, u, static_cast<float>(epsilon), to);
+                 });
 }
 
 }  // namespace switchyard

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
 
 namespace switchyard {
@@ -121,14 +122,15 @@ void CpuKernels::order_choices(ExecContext& ctx, TensorView kept_view, int64_t e
 void CpuKernels::gather_rows(ExecContext&, TensorView x_view, TensorView source_view,
                              int64_t choices, TensorView rows_view) {
   const int64_t tokens = x_view.shape()[0], columns = x_view.shape()[1];
-  const float* x = x_view.data<float>();
+  const size_t row_bytes = static_cast<size_t>(columns) * size_of(x_view.dtype());
+  const char* x = static_cast<const char*>(x_view.raw());
   const int32_t* source = source_view.data<int32_t>();
-  float* rows = rows_view.data<float>();
+  char* rows = static_cast<char*>(rows_view.raw());
   team_.ranges(rows_view.shape()[0], columns, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t t = checked_place(source[i] / choices, tokens, "source of a row: token");
-      std::memcpy(rows + i * columns, x + t * columns,
-                  static_cast<size_t>(columns) * sizeof(float));
+      std::memcpy(rows + static_cast<size_t>(i) * row_bytes, x + static_cast<size_t>(t) * row_bytes,
+                  row_bytes);
     }
   });
 }
@@ -137,27 +139,33 @@ void CpuKernels::combine_rows(ExecContext&, TensorView rows_view, TensorView pos
                               TensorView weight_view, TensorView y_view) {
   const int64_t columns = y_view.shape()[1], choices = position_view.shape()[1];
   const int64_t row_count = rows_view.shape()[0];
-  const float* rows = rows_view.data<float>();
   const int32_t* position = position_view.data<int32_t>();
   const float* weight = weight_view.absent() ? nullptr : weight_view.data<float>();
-  float* y = y_view.data<float>();
-  team_.ranges(y_view.shape()[0], columns * choices, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      float* sum = y + t * columns;
-      bool empty = true;
-      for (int64_t i = t * choices; i < (t + 1) * choices; ++i) {
-        if (position[i] < 0) continue;
-        const float* row = rows + checked_place(position[i], row_count, "position") * columns;
-        const float factor = weight == nullptr ? 1.0f : weight[i];
-        if (empty) {
-          loops_.scale(columns, row, factor, sum);
-        } else {
-          loops_.add_scaled(columns, factor, row, sum);
+  cpu::with_activation(y_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* rows = rows_view.data<T>();
+    T* y = y_view.data<T>();
+    team_.ranges(y_view.shape()[0], columns * choices, [&](int64_t begin, int64_t end) {
+      cpu::RowBuffer<T> row_buffer(columns), sum_buffer(columns);
+      for (int64_t t = begin; t < end; ++t) {
+        float* sum = cpu::target(y + t * columns, sum_buffer.data());
+        bool empty = true;
+        for (int64_t i = t * choices; i < (t + 1) * choices; ++i) {
+          if (position[i] < 0) continue;
+          const int64_t place = checked_place(position[i], row_count, "position");
+          const float* row = cpu::load(loops_, columns, rows + place * columns, row_buffer.data());
+          const float factor = weight == nullptr ? 1.0f : weight[i];
+          if (empty) {
+            loops_.scale(columns, row, factor, sum);
+          } else {
+            loops_.add_scaled(columns, factor, row, sum);
+          }
+          empty = false;
         }
-        empty = false;
+        if (empty) std::fill_n(sum, columns, 0.0f);
+        cpu::store(loops_, columns, sum, y + t * columns);
       }
-      if (empty) std::fill_n(sum, columns, 0.0f);
-    }
+    });
   });
 }
 
@@ -167,29 +175,38 @@ void CpuKernels::combine_rows_backward(ExecContext&, TensorView rows_view, Tenso
                                        TensorView dweight_view) {
   const int64_t columns = dy_view.shape()[1], choices = position_view.shape()[1];
   const int64_t row_count = rows_view.shape()[0];
-  const float *rows = rows_view.data<float>(), *dy = dy_view.data<float>();
   const int32_t* source = source_view.data<int32_t>();
   const float* weight = weight_view.absent() ? nullptr : weight_view.data<float>();
-  float* drows = drows_view.data<float>();
-  team_.ranges(drows_view.shape()[0], columns, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t choice = checked_place(source[i], position_view.elements(), "source of a row");
-      loops_.scale(columns, dy + choice / choices * columns,
-                   weight == nullptr ? 1.0f : weight[choice], drows + i * columns);
-    }
-  });
-  if (dweight_view.absent()) return;
-  const int32_t* position = position_view.data<int32_t>();
-  float* dweight = dweight_view.data<float>();
-  team_.ranges(position_view.elements(), columns, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      if (position[i] < 0) {
-        dweight[i] = 0.0f;
-        continue;
+  cpu::with_activation(dy_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *rows = rows_view.data<T>(), *dy = dy_view.data<T>();
+    T* drows = drows_view.data<T>();
+    team_.ranges(drows_view.shape()[0], columns, [&](int64_t begin, int64_t end) {
+      cpu::RowBuffer<T> buffer(columns);
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t choice =
+            checked_place(source[i], position_view.elements(), "source of a row");
+        const T* dtoken = dy + choice / choices * columns;
+        float* drow = cpu::target(drows + i * columns, buffer.data());
+        loops_.scale(columns, cpu::load(loops_, columns, dtoken, buffer.data()),
+                     weight == nullptr ? 1.0f : weight[choice], drow);
+        cpu::store(loops_, columns, drow, drows + i * columns);
       }
-      const float* row = rows + checked_place(position[i], row_count, "position") * columns;
-      dweight[i] = loops_.dot(columns, row, dy + i / choices * columns);
-    }
+    });
+    if (dweight_view.absent()) return;
+    const int32_t* position = position_view.data<int32_t>();
+    float* dweight = dweight_view.data<float>();
+    team_.ranges(position_view.elements(), columns, [&](int64_t begin, int64_t end) {
+      cpu::RowBuffer<T> row_buffer(columns), dy_buffer(columns);
+      for (int64_t i = begin; i < end; ++i) {
+        dweight[i] = 0.0f;
+        if (position[i] < 0) continue;
+        const int64_t place = checked_place(position[i], row_count, "position");
+        dweight[i] = loops_.dot(
+            columns, cpu::load(loops_, columns, rows + place * columns, row_buffer.data()),
+            cpu::load(loops_, columns, dy + i / choices * columns, dy_buffer.data()));
+      }
+    });
   });
 }
 

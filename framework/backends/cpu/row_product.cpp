@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
+
+#include "backends/cpu/activation_rows.h"
 
 namespace switchyard::cpu {
 namespace {
@@ -13,15 +16,23 @@ constexpr int64_t kRowsPerUnit = 240;
 // cache.
 constexpr int64_t kConflictingStride = 1024;
 
+// A result that isn't written where it is computed waits in a buffer of so many columns.
+constexpr int64_t kBufferedColumns = 256;
+
 // A weight cut into panels of tile_columns columns, each contiguous in depth, for x W^T and for
-// x W; packed again when the master has changed.
+// x W, in the activations' dtype; packed again when the master has changed.
 struct PackedWeight : ComputeForms {
   struct Form {
     Tensor panels;  // [experts, panels, depth, tile_columns]
     uint64_t version = 0;
     int64_t tile_columns = 0;
   };
-  Form transposed, plain;
+  Form float32[2], bfloat16[2];  // plain, transposed
+
+  template <typename T>
+  Form& form(bool transposed) {
+    return (std::is_same_v<T, float> ? float32 : bfloat16)[transposed];
+  }
 };
 
 PackedWeight& packed_forms(const Weight& weight) {
@@ -33,6 +44,41 @@ PackedWeight& packed_forms(const Weight& weight) {
   return *forms;
 }
 
+// What differs between panels of float32 and of bfloat16; see vector_loops.h.
+void pack(const VectorLoops& loops, const float* w, int64_t depth, int64_t depth_stride,
+          int64_t columns, int64_t column_stride, float* panel) {
+  loops.pack_panel(w, depth, depth_stride, columns, column_stride, panel);
+}
+void pack(const VectorLoops& loops, const float* w, int64_t depth, int64_t depth_stride,
+          int64_t columns, int64_t column_stride, BFloat16* panel) {
+  loops.pack_panel_bf16(w, depth, depth_stride, columns, column_stride, bits_of(panel));
+}
+void multiply(const VectorLoops& loops, const float* a, int64_t a_stride, int64_t rows,
+              const float* panel, int64_t depth, float* c, int64_t c_stride, int64_t columns,
+              bool accumulate) {
+  loops.product(a, a_stride, rows, panel, depth, c, c_stride, columns, accumulate);
+}
+void multiply(const VectorLoops& loops, const float* a, int64_t a_stride, int64_t rows,
+              const BFloat16* panel, int64_t depth, float* c, int64_t c_stride, int64_t columns,
+              bool accumulate) {
+  loops.product_bf16(a, a_stride, rows, bits_of(panel), depth, c, c_stride, columns, accumulate);
+}
+
+void copy_as_floats(const VectorLoops&, int64_t n, const float* x, float* y) {
+  std::memcpy(y, x, static_cast<size_t>(n) * sizeof(float));
+}
+void copy_as_floats(const VectorLoops& loops, int64_t n, const BFloat16* x, float* y) {
+  loops.widen(n, bits_of(x), y);
+}
+
+// sum += x
+void add_to(const VectorLoops& loops, int64_t n, const BFloat16* x, float* sum) {
+  float strip[kStrip];
+  over_strips<BFloat16>(0, n, [&](int64_t first, int64_t count) {
+    loops.add(count, load(loops, count, x + first, strip), sum + first, sum + first);
+  });
+}
+
 int64_t rounded_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
@@ -40,25 +86,30 @@ int64_t rounded_up(int64_t value, int64_t multiple) {
 }  // namespace
 
 // The call with what follows from its shapes.
+template <typename T>
 struct RowProducts::Call {
-  const RowProduct& product;
+  const RowProduct<T>& product;
   int64_t depth, columns, panels;
-  const float* packed;  // [experts, panels, depth, tile_columns]
-  bool left_in_place;   // no need to copy rows of x
+  const T* packed;     // [experts, panels, depth, tile_columns]
+  bool left_in_place;  // no need to copy rows of x
 
-  // Where unscattered results go, before any activation.
+  // Where unscattered results go, before any activation; null where no floats can stand there.
   float* compact_result() const {
-    return product.pre_activation != nullptr ? product.pre_activation
-                                             : (product.y_index == nullptr ? product.y : nullptr);
+    if constexpr (std::is_same_v<T, float>) {
+      if (product.pre_activation != nullptr) return product.pre_activation;
+      return product.y_index == nullptr ? product.y : nullptr;
+    } else {
+      return nullptr;
+    }
   }
 };
 
-const float* RowProducts::packed_panels(const Weight& weight, bool transposed) {
-  PackedWeight& forms = packed_forms(weight);
-  PackedWeight::Form& form = transposed ? forms.transposed : forms.plain;
+template <typename T>
+const T* RowProducts::packed_panels(const Weight& weight, bool transposed) {
+  PackedWeight::Form& form = packed_forms(weight).form<T>(transposed);
   const int64_t tile = loops_.tile_columns;
   if (form.version == weight.version() && form.tile_columns == tile) {
-    return form.panels.data<float>();
+    return form.panels.data<T>();
   }
   const Shape& shape = weight.shape();
   const int64_t experts = shape.rank() == 3 ? shape[0] : 1;
@@ -66,14 +117,16 @@ const float* RowProducts::packed_panels(const Weight& weight, bool transposed) {
   const int64_t depth = transposed ? in : out, columns = transposed ? out : in;
   const int64_t panels = (columns + tile - 1) / tile;
   const Shape packed_shape{experts, panels, depth, tile};
-  if (!(form.panels.shape() == packed_shape)) form.panels = Tensor(DType::kFloat32, packed_shape);
+  if (!(form.panels.shape() == packed_shape)) {
+    form.panels = Tensor(DTypeOf<T>::value, packed_shape);
+  }
   const float* master = weight.master().data<float>();
-  float* packed = form.panels.data<float>();
+  T* packed = form.panels.data<T>();
   team_.units(experts * panels, depth * tile, [&](int64_t unit, int) {
     const int64_t expert = unit / panels, column = unit % panels * tile;
-    loops_.pack_panel(master + expert * out * in + column * (transposed ? in : 1), depth,
-                      transposed ? 1 : in, std::min(tile, columns - column), transposed ? in : 1,
-                      packed + unit * depth * tile);
+    pack(loops_, master + expert * out * in + column * (transposed ? in : 1), depth,
+         transposed ? 1 : in, std::min(tile, columns - column), transposed ? in : 1,
+         packed + unit * depth * tile);
   });
   form.version = weight.version();
   form.tile_columns = tile;
@@ -81,17 +134,19 @@ const float* RowProducts::packed_panels(const Weight& weight, bool transposed) {
   return packed;
 }
 
-void RowProducts::run(const RowProduct& product) {
+template <typename T>
+void RowProducts::run(const RowProduct<T>& product) {
   if (product.offsets.back() == 0) return;
   const Shape& shape = product.weight->shape();
   const int64_t depth = product.transposed ? shape[-1] : shape[-2];
   const int64_t columns = product.transposed ? shape[-2] : shape[-1];
-  const Call call{product,
-                  depth,
-                  columns,
-                  (columns + loops_.tile_columns - 1) / loops_.tile_columns,
-                  packed_panels(*product.weight, product.transposed),
-                  product.x_index == nullptr && depth % kConflictingStride != 0};
+  const Call<T> call{
+      product,
+      depth,
+      columns,
+      (columns + loops_.tile_columns - 1) / loops_.tile_columns,
+      packed_panels<T>(*product.weight, product.transposed),
+      std::is_same_v<T, float> && product.x_index == nullptr && depth % kConflictingStride != 0};
   units_.clear();
   for (size_t expert = 0; expert + 1 < product.offsets.size(); ++expert) {
     const int64_t begin = product.offsets[expert], rows = product.offsets[expert + 1] - begin;
@@ -105,8 +160,9 @@ void RowProducts::run(const RowProduct& product) {
   }
   // Few row blocks are cut by columns too, so that every thread has several units.
   const int64_t row_units = static_cast<int64_t>(units_.size());
-  const int64_t wanted = (4 * team_.size() + row_units - 1) / row_units;
-  const int64_t groups = team_.size() == 1 ? 1 : std::min(wanted, call.panels);
+  const int64_t shared_out = team_.size() == 1 ? 1 : (4 * team_.size() + row_units - 1) / row_units;
+  const int64_t buffered = std::is_same_v<T, float> ? 1 : columns / kBufferedColumns;
+  const int64_t groups = std::min(std::max(shared_out, buffered), call.panels);
   const int64_t cost = product.offsets.back() * depth * columns / (8 * row_units * groups) + 1;
   team_.units(row_units * groups, cost, [&](int64_t unit, int thread) {
     const int64_t group = unit % groups;
@@ -115,9 +171,10 @@ void RowProducts::run(const RowProduct& product) {
   });
 }
 
-void RowProducts::compute(const Call& call, const Unit& unit, int64_t panel_begin,
+template <typename T>
+void RowProducts::compute(const Call<T>& call, const Unit& unit, int64_t panel_begin,
                           int64_t panel_end, int thread) {
-  const RowProduct& product = call.product;
+  const RowProduct<T>& product = call.product;
   const int64_t tile = loops_.tile_columns;
   const int64_t rows = unit.row_end - unit.row_begin;
   const int64_t column_begin = panel_begin * tile;
@@ -131,7 +188,7 @@ void RowProducts::compute(const Call& call, const Unit& unit, int64_t panel_begi
   float* left = team_.buffer(thread, left_floats + (direct ? 0 : rows * result_stride));
   result = direct ? result + unit.row_begin * call.columns + column_begin : left + left_floats;
 
-  const float* panels = call.packed + (unit.expert * call.panels + panel_begin) * call.depth * tile;
+  const T* panels = call.packed + (unit.expert * call.panels + panel_begin) * call.depth * tile;
   // Added to y itself only where it is the direct target.
   const bool add_to_result = direct && product.write == Write::kAccumulate;
   for (int64_t k = 0; k < call.depth; k += kDepthBlock) {
@@ -139,42 +196,60 @@ void RowProducts::compute(const Call& call, const Unit& unit, int64_t panel_begi
     for (int64_t row = in_place; row < rows; ++row) {
       const int64_t i = unit.row_begin + row;
       const int64_t source = product.x_index == nullptr ? i : product.x_index[i];
-      std::memcpy(left + (row - in_place) * kLeftStride, product.x + source * call.depth + k,
-                  static_cast<size_t>(depth) * sizeof(float));
+      copy_as_floats(loops_, depth, product.x + source * call.depth + k,
+                     left + (row - in_place) * kLeftStride);
     }
-    const float* rows_in_place = product.x + unit.row_begin * call.depth + k;
     for (int64_t panel = 0; panel < panel_end - panel_begin; ++panel) {
       const int64_t column = panel * tile;
       const int64_t columns = std::min(tile, column_end - column_begin - column);
-      const float* packed = panels + (panel * call.depth + k) * tile;
+      const T* packed = panels + (panel * call.depth + k) * tile;
       const bool accumulate = k > 0 || add_to_result;
-      loops_.product(rows_in_place, call.depth, in_place, packed, depth, result + column,
-                     result_stride, columns, accumulate);
-      loops_.product(left, kLeftStride, rows - in_place, packed, depth,
-                     result + in_place * result_stride + column, result_stride, columns,
-                     accumulate);
+      if constexpr (std::is_same_v<T, float>) {
+        multiply(loops_, product.x + unit.row_begin * call.depth + k, call.depth, in_place, packed,
+                 depth, result + column, result_stride, columns, accumulate);
+      }
+      multiply(loops_, left, kLeftStride, rows - in_place, packed, depth,
+               result + in_place * result_stride + column, result_stride, columns, accumulate);
     }
   }
   finish(call, unit, column_begin, column_end, result, result_stride);
 }
 
-// The activation, and the way of scattered rows to their places.
-void RowProducts::finish(const Call& call, const Unit& unit, int64_t column_begin,
-                         int64_t column_end, const float* result, int64_t result_stride) {
-  const RowProduct& product = call.product;
+// The activation, the rounding, and the way of scattered rows to their places.
+template <typename T>
+void RowProducts::finish(const Call<T>& call, const Unit& unit, int64_t column_begin,
+                         int64_t column_end, float* result, int64_t result_stride) {
+  const RowProduct<T>& product = call.product;
   const int kind = static_cast<int>(product.activation);
-  const bool in_place = product.y_index == nullptr && product.pre_activation == nullptr;
+  const bool in_place =
+      std::is_same_v<T, float> && product.y_index == nullptr && product.pre_activation == nullptr;
   if (in_place && product.activation == Activation::kNone) return;
   const int64_t columns = column_end - column_begin;
   for (int64_t i = unit.row_begin; i < unit.row_end; ++i) {
-    const float* row = result + (i - unit.row_begin) * result_stride;
-    const int64_t target = product.y_index == nullptr ? i : product.y_index[i];
-    float* y = product.y + target * call.columns + column_begin;
-    loops_.activation(kind, columns, row, y);
+    float* row = result + (i - unit.row_begin) * result_stride;
+    if constexpr (!std::is_same_v<T, float>) {
+      // A float32 pre-activation is where the result was computed.
+      if (product.pre_activation != nullptr) {
+        store(loops_, columns, row, product.pre_activation + i * call.columns + column_begin);
+      }
+    }
+    const int64_t place = product.y_index == nullptr ? i : product.y_index[i];
+    T* y_row = product.y + place * call.columns + column_begin;
+    float* y = target(y_row, row);
+    if (y != row || product.activation != Activation::kNone) {
+      loops_.activation(kind, columns, row, y);
+    }
     if (product.y_index != nullptr && product.y_scale != nullptr) {
       loops_.scale(columns, y, product.y_scale[i], y);
     }
+    if constexpr (!std::is_same_v<T, float>) {
+      if (product.write == Write::kAccumulate) add_to(loops_, columns, y_row, y);
+      store(loops_, columns, y, y_row);
+    }
   }
 }
+
+template void RowProducts::run(const RowProduct<float>& product);
+template void RowProducts::run(const RowProduct<BFloat16>& product);
 
 }  // namespace switchyard::cpu

@@ -1,6 +1,7 @@
 // The innermost loops on float32, compiled once per instruction set and chosen at run time. Plain
 // functions on raw pointers: the translation units behind them must share no inline function with
-// the rest of the program, or the linker could keep a copy that this processor cannot run.
+// the rest of the program, or the linker could keep a copy that this processor cannot run. bfloat16
+// is the upper halves of floats as uint16_t.
 #pragma once
 
 #include <stddef.h>
@@ -56,6 +57,16 @@ struct VectorLoops {
   void (*pack_panel)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                      int64_t column_stride, float* panel);
 
+  // The same with a panel of bfloat16, for which column c stands at 2 c, column c + tile_columns /
+  // 2 at 2 c + 1.
+  void (*product_bf16)(const float* a, int64_t a_stride, int64_t rows, const uint16_t* panel,
+                       int64_t depth, float* c, int64_t c_stride, int64_t columns, bool accumulate);
+  // w rounded to bfloat16 on the way.
+  void (*pack_panel_bf16)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
+                          int64_t column_stride, uint16_t* panel);
+
+  void (*widen)(int64_t n, const uint16_t* x, float* y);   // bfloat16 to float32
+  void (*narrow)(int64_t n, const float* x, uint16_t* y);  // to the nearest, ties to even
   void (*add)(int64_t n, const float* a, const float* b, float* y);
   void (*scale)(int64_t n, const float* x, float factor, float* y);
   void (*add_scaled)(int64_t n, float factor, const float* x, float* y);  // y += factor x

@@ -12,6 +12,18 @@ inline uint32_t bits_of_float(float value) {
   return bits;
 }
 
+inline float float_of_bf16(uint16_t upper) {
+  return float_of_bits(static_cast<uint32_t>(upper) << 16);
+}
+
+// The nearest bfloat16, ties to even; a NaN stays one, though its upper half may be zero.
+inline uint16_t bf16_of_float(float value) {
+  const uint32_t bits = bits_of_float(value);
+  const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+  const uint32_t quiet = (bits >> 16) | 0x40u;
+  return static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
+}
+
 // e^x within 2 ulp, 0 below the normal range (Cephes' expf polynomial). NaN stays NaN.
 inline float exp_of(float x) {
   const float bounded = x > 89.0f ? 89.0f : (x < -88.0f ? -88.0f : x);

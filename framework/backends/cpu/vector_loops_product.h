@@ -5,15 +5,32 @@ typedef float Vector __attribute__((vector_size(SWITCHYARD_VECTOR_BYTES)));
 typedef float LooseVector
     __attribute__((vector_size(SWITCHYARD_VECTOR_BYTES), aligned(4), may_alias));
 
+typedef uint32_t LooseWords
+    __attribute__((vector_size(SWITCHYARD_VECTOR_BYTES), aligned(2), may_alias));
+
 constexpr int64_t kLanes = SWITCHYARD_VECTOR_BYTES / 4;
 constexpr int64_t kTileRows = SWITCHYARD_TILE_ROW_COUNT;
 constexpr int64_t kTileColumns = 2 * kLanes;
 
+// The two vectors of a panel's row of kTileColumns elements.
+struct PanelRow {
+  Vector left, right;
+};
+inline __attribute__((always_inline)) PanelRow row_of(const float* panel) {
+  return {*reinterpret_cast<const LooseVector*>(panel),
+          *reinterpret_cast<const LooseVector*>(panel + kLanes)};
+}
+// bfloat16 pairs: the lower half of a word belongs to the left vector.
+inline __attribute__((always_inline)) PanelRow row_of(const uint16_t* panel) {
+  const LooseWords pairs = *reinterpret_cast<const LooseWords*>(panel);
+  return {(Vector)(pairs << 16), (Vector)(pairs & 0xFFFF0000u)};
+}
+
 // One accumulator pair per row, named rather than indexed: an array would not stay in registers.
 // Three rows share an address register, the stride and its double doing the rest.
-template <bool kAccumulate>
+template <bool kAccumulate, typename Element>
 __attribute__((always_inline)) inline void tile(const float* a, int64_t a_stride,
-                                                const float* panel, int64_t depth, float* c,
+                                                const Element* panel, int64_t depth, float* c,
                                                 int64_t c_stride) {
   const float* rows[(kTileRows + 2) / 3];
 #define SWITCHYARD_ROW(i)                         \
@@ -26,13 +43,12 @@ __attribute__((always_inline)) inline void tile(const float* a, int64_t a_stride
   SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
 #undef SWITCHYARD_ROW
   for (int64_t k = 0; k < depth; ++k) {
-    const Vector panel_left = *reinterpret_cast<const LooseVector*>(panel);
-    const Vector panel_right = *reinterpret_cast<const LooseVector*>(panel + kLanes);
+    const PanelRow panel_row = row_of(panel);
 #define SWITCHYARD_ROW(i)                            \
   {                                                  \
     const float s = rows[i / 3][(i % 3) * a_stride]; \
-    left##i = s * panel_left + left##i;              \
-    right##i = s * panel_right + right##i;           \
+    left##i = s * panel_row.left + left##i;          \
+    right##i = s * panel_row.right + right##i;       \
   }
     SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
 #undef SWITCHYARD_ROW
@@ -56,7 +72,8 @@ __attribute__((always_inline)) inline void tile(const float* a, int64_t a_stride
 #undef SWITCHYARD_ROW
 }
 
-void product(const float* a, int64_t a_stride, int64_t rows, const float* panel, int64_t depth,
+template <typename Element>
+void product(const float* a, int64_t a_stride, int64_t rows, const Element* panel, int64_t depth,
              float* c, int64_t c_stride, int64_t columns, bool accumulate) {
   for (int64_t row = 0; row < rows; row += kTileRows, a += kTileRows * a_stride) {
     float* target = c + row * c_stride;
@@ -102,6 +119,25 @@ void pack_panel(const float* w, int64_t depth, int64_t depth_stride, int64_t col
     for (int64_t c = 0; c < columns; ++c) {
       const float* source = w + c * column_stride;
       for (int64_t k = begin; k < end; ++k) panel[k * kTileColumns + c] = source[k * depth_stride];
+    }
+  }
+}
+
+void pack_panel_bf16(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
+                     int64_t column_stride, uint16_t* panel) {
+  typedef uint32_t LooseWord __attribute__((aligned(2), may_alias));
+  constexpr int64_t kBlock = 16;
+  float block[kBlock * kTileColumns];
+  for (int64_t begin = 0; begin < depth; begin += kBlock) {
+    const int64_t rows = depth - begin < kBlock ? depth - begin : kBlock;
+    pack_panel(w + begin * depth_stride, rows, depth_stride, columns, column_stride, block);
+    for (int64_t k = 0; k < rows; ++k, panel += kTileColumns) {
+      const float *left = block + k * kTileColumns, *right = left + kLanes;
+      LooseWord* pairs = reinterpret_cast<LooseWord*>(panel);
+#pragma omp simd
+      for (int64_t c = 0; c < kLanes; ++c) {
+        pairs[c] = bf16_of_float(left[c]) | static_cast<uint32_t>(bf16_of_float(right[c])) << 16;
+      }
     }
   }
 }

@@ -1,5 +1,15 @@
 // Part of vector_loops_body.h: the loops over elements and rows.
 
+void widen(int64_t n, const uint16_t* x, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = float_of_bf16(x[i]);
+}
+
+void narrow(int64_t n, const float* x, uint16_t* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = bf16_of_float(x[i]);
+}
+
 void add(int64_t n, const float* a, const float* b, float* y) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];

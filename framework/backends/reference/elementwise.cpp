@@ -6,6 +6,7 @@
 
 namespace switchyard {
 
+using reference::Accurate;
 using reference::Matrix;
 
 namespace {
@@ -26,8 +27,8 @@ void ReferenceKernels::copy(ExecContext&, TensorView x, TensorView y) {
     std::memcpy(y.raw(), x.raw(), x.size_bytes());
     return;
   }
-  reference::with_floating(x.dtype(), [&](auto from) {
-    reference::with_floating(y.dtype(), [&](auto to) {
+  reference::with_activation(x.dtype(), [&](auto from) {
+    reference::with_activation(y.dtype(), [&](auto to) {
       using From = decltype(from);
       using To = decltype(to);
       for (int64_t i = 0; i < x.elements(); ++i) {
@@ -38,17 +39,19 @@ void ReferenceKernels::copy(ExecContext&, TensorView x, TensorView y) {
 }
 
 void ReferenceKernels::add(ExecContext&, TensorView a, TensorView b, TensorView y) {
-  reference::with_floating(y.dtype(), [&](auto zero) {
+  reference::with_activation(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    for (int64_t i = 0; i < y.elements(); ++i) y.data<T>()[i] = a.data<T>()[i] + b.data<T>()[i];
+    for (int64_t i = 0; i < y.elements(); ++i) {
+      y.data<T>()[i] = static_cast<T>(a.data<T>()[i] + b.data<T>()[i]);
+    }
   });
 }
 
 void ReferenceKernels::scale(ExecContext&, TensorView x, double factor, TensorView y) {
-  reference::with_floating(y.dtype(), [&](auto zero) {
+  reference::with_activation(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     for (int64_t i = 0; i < y.elements(); ++i) {
-      y.data<T>()[i] = static_cast<T>(factor) * x.data<T>()[i];
+      y.data<T>()[i] = static_cast<T>(static_cast<Accurate<T>>(factor) * x.data<T>()[i]);
     }
   });
 }
@@ -56,33 +59,35 @@ void ReferenceKernels::scale(ExecContext&, TensorView x, double factor, TensorVi
 void ReferenceKernels::activation_backward(ExecContext&, Activation activation,
                                            TensorView pre_activation, TensorView dy,
                                            TensorView dx) {
-  reference::with_floating(dx.dtype(), [&](auto zero) {
+  reference::with_activation(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     for (int64_t i = 0; i < dx.elements(); ++i) {
-      const T x = pre_activation.data<T>()[i];
-      dx.data<T>()[i] = dy.data<T>()[i] * reference::activation_derivative(activation, x);
+      const Accurate<T> x = pre_activation.data<T>()[i];
+      dx.data<T>()[i] =
+          static_cast<T>(dy.data<T>()[i] * reference::activation_derivative(activation, x));
     }
   });
 }
 
 void ReferenceKernels::embedding(ExecContext&, const Weight& table_weight, TensorView ids,
                                  TensorView y_view) {
-  reference::with_floating(y_view.dtype(), [&](auto zero) {
+  reference::with_activation(y_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const Matrix<T> table(table_weight.master()), y(y_view);
+    const Matrix<Accurate<T>> table(table_weight.master());
+    const Matrix<T> y(y_view);
     for (int64_t t = 0; t < y.rows(); ++t) {
       const int64_t id = checked_row(ids.data<int32_t>()[t], table.rows(), "id");
-      std::copy_n(table.row(id), y.columns(), y.row(t));
+      for (int64_t d = 0; d < y.columns(); ++d) y(t, d) = static_cast<T>(table(id, d));
     }
   });
 }
 
 void ReferenceKernels::embedding_gradient(ExecContext& ctx, TensorView ids, TensorView dy_view,
                                           LeafOffsets, Weight& table_weight) {
-  reference::with_floating(dy_view.dtype(), [&](auto zero) {
+  reference::with_activation(dy_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> dy(dy_view);
-    const Matrix<T> dtable = reference::gradient_to_add_to<T>(ctx, table_weight);
+    const auto dtable = reference::gradient_to_add_to<Accurate<T>>(ctx, table_weight);
     for (int64_t t = 0; t < dy.rows(); ++t) {
       const int64_t id = checked_row(ids.data<int32_t>()[t], dtable.rows(), "id");
       for (int64_t d = 0; d < dy.columns(); ++d) dtable(id, d) += dy(t, d);

@@ -7,6 +7,7 @@
 namespace switchyard {
 namespace {
 
+using reference::Accurate;
 using reference::Matrix;
 
 // Where row i of the compact order stands in a tensor of `order` with `rows_there` rows.
@@ -37,21 +38,21 @@ void ReferenceKernels::grouped_linear(ExecContext&, TensorView x_view, RowOrder 
                                       const Weight& weight, const RaggedRows& rows,
                                       TensorView y_view, RowOrder y_order,
                                       const Epilogue& epilogue) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> x(x_view), y(y_view);
     for (int64_t e = 0; e < rows.experts(); ++e) {
-      const Matrix<T> w = slice_of_expert<T>(weight.master(), e);
+      const auto w = slice_of_expert<Accurate<T>>(weight.master(), e);
       for (int64_t i = rows.offsets[e]; i < rows.offsets[e + 1]; ++i) {
         const T* from = x.row(place_of(rows, x_order, i, x_view.shape()[0]));
         T* to = y.row(place_of(rows, y_order, i, y_view.shape()[0]));
-        const T factor = factor_of<T>(rows, y_order, i);
+        const auto factor = factor_of<Accurate<T>>(rows, y_order, i);
         for (int64_t n = 0; n < w.rows(); ++n) {
-          const T sum = reference::dot_row(w, n, from);
+          const Accurate<T> sum = reference::dot_row<T>(w, n, from);
           if (!epilogue.saved_pre_activation.absent()) {
-            Matrix<T>(epilogue.saved_pre_activation)(i, n) = sum;
+            Matrix<T>(epilogue.saved_pre_activation)(i, n) = static_cast<T>(sum);
           }
-          to[n] = factor * reference::activate(epilogue.activation, sum);
+          to[n] = static_cast<T>(factor * reference::activate(epilogue.activation, sum));
         }
       }
     }
@@ -61,17 +62,18 @@ void ReferenceKernels::grouped_linear(ExecContext&, TensorView x_view, RowOrder 
 void ReferenceKernels::grouped_input_gradient(ExecContext&, TensorView dy_view, RowOrder dy_order,
                                               const Weight& weight, const RaggedRows& rows,
                                               TensorView dx_view, RowOrder dx_order) {
-  reference::with_floating(dy_view.dtype(), [&](auto zero) {
+  reference::with_activation(dy_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> dy(dy_view), dx(dx_view);
+    std::vector<Accurate<T>> row(static_cast<size_t>(dx.columns()));
     for (int64_t e = 0; e < rows.experts(); ++e) {
-      const Matrix<T> w = slice_of_expert<T>(weight.master(), e);
+      const auto w = slice_of_expert<Accurate<T>>(weight.master(), e);
       for (int64_t i = rows.offsets[e]; i < rows.offsets[e + 1]; ++i) {
         const T* from = dy.row(place_of(rows, dy_order, i, dy_view.shape()[0]));
         T* to = dx.row(place_of(rows, dx_order, i, dx_view.shape()[0]));
-        reference::input_gradient_row(from, w, to);
-        const T factor = factor_of<T>(rows, dx_order, i);
-        for (int64_t k = 0; k < dx.columns(); ++k) to[k] *= factor;
+        reference::input_gradient_row<T>(from, w, row.data());
+        const auto factor = factor_of<Accurate<T>>(rows, dx_order, i);
+        for (int64_t k = 0; k < dx.columns(); ++k) to[k] = static_cast<T>(row[k] * factor);
       }
     }
   });
@@ -81,16 +83,16 @@ void ReferenceKernels::grouped_weight_gradient(ExecContext& ctx, TensorView x_vi
                                                RowOrder x_order, TensorView dy_view,
                                                RowOrder dy_order, const RaggedRows& rows,
                                                Weight& weight) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> x(x_view), dy(dy_view);
-    reference::gradient_to_add_to<T>(ctx, weight);
+    reference::gradient_to_add_to<Accurate<T>>(ctx, weight);
     for (int64_t e = 0; e < rows.experts(); ++e) {
-      const Matrix<T> dw = slice_of_expert<T>(weight.gradient(), e);
+      const auto dw = slice_of_expert<Accurate<T>>(weight.gradient(), e);
       for (int64_t i = rows.offsets[e]; i < rows.offsets[e + 1]; ++i) {
         const int64_t x_row = place_of(rows, x_order, i, x_view.shape()[0]);
         const int64_t dy_row = place_of(rows, dy_order, i, dy_view.shape()[0]);
-        reference::add_outer_product(dy.row(dy_row), x.row(x_row), dw);
+        reference::add_outer_product<T>(dy.row(dy_row), x.row(x_row), dw);
       }
     }
   });

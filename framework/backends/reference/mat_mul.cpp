@@ -6,20 +6,22 @@
 
 namespace switchyard {
 
+using reference::Accurate;
 using reference::Matrix;
 
 void ReferenceKernels::linear(ExecContext&, TensorView x_view, const Weight& weight,
                               TensorView y_view, const Epilogue& epilogue) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const Matrix<T> x(x_view), w(weight.master()), y(y_view);
+    const Matrix<T> x(x_view), y(y_view);
+    const Matrix<Accurate<T>> w(weight.master());
     for (int64_t t = 0; t < y.rows(); ++t) {
       for (int64_t n = 0; n < y.columns(); ++n) {
-        const T sum = reference::dot_row(w, n, x.row(t));
+        const Accurate<T> sum = reference::dot_row<T>(w, n, x.row(t));
         if (!epilogue.saved_pre_activation.absent()) {
-          Matrix<T>(epilogue.saved_pre_activation)(t, n) = sum;
+          Matrix<T>(epilogue.saved_pre_activation)(t, n) = static_cast<T>(sum);
         }
-        y(t, n) = reference::activate(epilogue.activation, sum);
+        y(t, n) = static_cast<T>(reference::activate(epilogue.activation, sum));
       }
     }
   });
@@ -27,14 +29,15 @@ void ReferenceKernels::linear(ExecContext&, TensorView x_view, const Weight& wei
 
 void ReferenceKernels::linear_input_gradient(ExecContext&, TensorView dy_view, const Weight& weight,
                                              TensorView dx_view, Write write) {
-  reference::with_floating(dy_view.dtype(), [&](auto zero) {
+  reference::with_activation(dy_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const Matrix<T> dy(dy_view), w(weight.master()), dx(dx_view);
-    std::vector<T> row(static_cast<size_t>(w.columns()));
+    const Matrix<T> dy(dy_view), dx(dx_view);
+    const Matrix<Accurate<T>> w(weight.master());
+    std::vector<Accurate<T>> row(static_cast<size_t>(w.columns()));
     for (int64_t t = 0; t < dx.rows(); ++t) {
-      reference::input_gradient_row(dy.row(t), w, row.data());
+      reference::input_gradient_row<T>(dy.row(t), w, row.data());
       for (int64_t k = 0; k < dx.columns(); ++k) {
-        dx(t, k) = write == Write::kOverwrite ? row[k] : dx(t, k) + row[k];
+        dx(t, k) = static_cast<T>(write == Write::kOverwrite ? row[k] : dx(t, k) + row[k]);
       }
     }
   });
@@ -42,12 +45,12 @@ void ReferenceKernels::linear_input_gradient(ExecContext&, TensorView dy_view, c
 
 void ReferenceKernels::linear_weight_gradient(ExecContext& ctx, TensorView x_view,
                                               TensorView dy_view, LeafOffsets, Weight& weight) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> x(x_view), dy(dy_view);
-    const Matrix<T> dw = reference::gradient_to_add_to<T>(ctx, weight);
+    const auto dw = reference::gradient_to_add_to<Accurate<T>>(ctx, weight);
     for (int64_t t = 0; t < x.rows(); ++t) {
-      reference::add_outer_product(dy.row(t), x.row(t), dw);
+      reference::add_outer_product<T>(dy.row(t), x.row(t), dw);
     }
   });
 }

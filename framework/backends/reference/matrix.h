@@ -1,10 +1,12 @@
-// Plain access to a tensor's elements, and the choice between float and double. For the .cpp files
-// of this folder only.
+// Plain access to a tensor's elements, and the choice of their type. For the .cpp files of this
+// folder only.
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "ops/exec_context.h"
+#include "tensor/bfloat16.h"
 #include "tensor/weight.h"
 
 namespace switchyard::reference {
@@ -29,7 +31,17 @@ class Matrix {
   int64_t columns_, rows_;
 };
 
-// Calls body(T{}) with the T that the dtype stands for.
+// What is computed in where activations are T: sums, insides of functions, gradients of weights.
+template <typename T>
+using Accurate = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+// A weight's number as products with activations of T see it: for bfloat16 rounded to it.
+template <typename T>
+Accurate<T> compute_weight(Accurate<T> master) {
+  return static_cast<Accurate<T>>(static_cast<T>(master));
+}
+
+// Calls body(T{}) with the T that an accurate dtype stands for.
 template <typename Body>
 void with_floating(DType dtype, Body body) {
   if (dtype == DType::kFloat32) {
@@ -40,9 +52,19 @@ void with_floating(DType dtype, Body body) {
   }
 }
 
+// Calls body(T{}) with the T that a dtype of activations stands for.
+template <typename Body>
+void with_activation(DType dtype, Body body) {
+  if (dtype == DType::kBFloat16) {
+    body(BFloat16{});
+  } else {
+    with_floating(dtype, body);
+  }
+}
+
 template <typename T>
 void zero(TensorView x) {
-  std::fill_n(x.data<T>(), x.elements(), T{0});
+  std::fill_n(x.data<T>(), x.elements(), T{});
 }
 
 // The sink to add a gradient to: zeroed if this is the first gradient of the step. Sums are formed

@@ -5,21 +5,25 @@
 
 namespace switchyard {
 
+using reference::Accurate;
 using reference::Matrix;
 
 void ReferenceKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& weight,
                                 double epsilon, TensorView y_view, TensorView inverse_rms) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    using A = Accurate<T>;
     const Matrix<T> x(x_view), y(y_view);
-    const T* w = weight.master().template data<T>();
+    const A* w = weight.master().template data<A>();
     for (int64_t t = 0; t < x.rows(); ++t) {
-      T sum = 0;
+      A sum = 0;
       for (int64_t d = 0; d < x.columns(); ++d) sum += x(t, d) * x(t, d);
-      const T mean = sum / static_cast<T>(x.columns());
-      const T inverse = 1 / std::sqrt(mean + static_cast<T>(epsilon));
-      inverse_rms.data<T>()[t] = inverse;
-      for (int64_t d = 0; d < x.columns(); ++d) y(t, d) = x(t, d) * inverse * w[d];
+      const A mean = sum / static_cast<A>(x.columns());
+      const A inverse = 1 / std::sqrt(mean + static_cast<A>(epsilon));
+      inverse_rms.data<A>()[t] = inverse;
+      for (int64_t d = 0; d < x.columns(); ++d) {
+        y(t, d) = static_cast<T>(x(t, d) * inverse * w[d]);
+      }
     }
   });
 }
@@ -28,22 +32,23 @@ void ReferenceKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& w
 void ReferenceKernels::rms_norm_backward(ExecContext& ctx, TensorView x_view,
                                          TensorView inverse_rms, TensorView dy_view, LeafOffsets,
                                          TensorView dx_view, Write write, Weight& weight) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    using A = Accurate<T>;
     const Matrix<T> x(x_view), dy(dy_view), dx(dx_view);
-    const T* w = weight.master().template data<T>();
-    const Matrix<T> dw = reference::gradient_to_add_to<T>(ctx, weight);
+    const A* w = weight.master().template data<A>();
+    const auto dw = reference::gradient_to_add_to<A>(ctx, weight);
     for (int64_t t = 0; t < x.rows(); ++t) {
-      const T inverse = inverse_rms.data<T>()[t];
-      T dinverse = 0;
+      const A inverse = inverse_rms.data<A>()[t];
+      A dinverse = 0;
       for (int64_t d = 0; d < x.columns(); ++d) {
         dinverse += dy(t, d) * w[d] * x(t, d);
         dw(0, d) += dy(t, d) * x(t, d) * inverse;
       }
-      const T through_mean = dinverse * inverse * inverse * inverse / static_cast<T>(x.columns());
+      const A through_mean = dinverse * inverse * inverse * inverse / static_cast<A>(x.columns());
       for (int64_t d = 0; d < x.columns(); ++d) {
-        const T value = dy(t, d) * w[d] * inverse - x(t, d) * through_mean;
-        dx(t, d) = write == Write::kOverwrite ? value : dx(t, d) + value;
+        const A value = dy(t, d) * w[d] * inverse - x(t, d) * through_mean;
+        dx(t, d) = static_cast<T>(write == Write::kOverwrite ? value : dx(t, d) + value);
       }
     }
   });

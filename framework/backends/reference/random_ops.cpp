@@ -4,6 +4,7 @@
 namespace switchyard {
 namespace {
 
+using reference::Accurate;
 using reference::Matrix;
 
 // Calls body(t, d, uniform) for every element, uniform keyed by (row's token, 0, column).
@@ -23,24 +24,25 @@ void for_each_uniform(TensorView x, const RandomRows& random, Body body) {
 
 void ReferenceKernels::dropout(ExecContext&, TensorView x_view, double rate,
                                const RandomRows& random, TensorView y_view) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> x(x_view), y(y_view);
-    const T factor = static_cast<T>(1.0 / (1.0 - rate));
+    const auto factor = static_cast<Accurate<T>>(1.0 / (1.0 - rate));
     for_each_uniform(x_view, random, [&](int64_t t, int64_t d, float uniform) {
-      y(t, d) = uniform < static_cast<float>(rate) ? T{0} : x(t, d) * factor;
+      y(t, d) = uniform < static_cast<float>(rate) ? T{} : static_cast<T>(x(t, d) * factor);
     });
   });
 }
 
 void ReferenceKernels::jitter(ExecContext&, TensorView x_view, double epsilon,
                               const RandomRows& random, TensorView y_view) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    using A = Accurate<T>;
     const Matrix<T> x(x_view), y(y_view);
     for_each_uniform(x_view, random, [&](int64_t t, int64_t d, float uniform) {
-      const T centred = 2 * static_cast<T>(uniform) - 1;  // exact in float32 too
-      y(t, d) = x(t, d) * (1 + static_cast<T>(epsilon) * centred);
+      const A centred = 2 * static_cast<A>(uniform) - 1;  // exact in float32 too
+      y(t, d) = static_cast<T>(x(t, d) * (1 + static_cast<A>(epsilon) * centred));
     });
   });
 }

@@ -1,5 +1,5 @@
 // The oracle of every other backend: each operation as its interface states it, in plain loops over
-// float32 or float64 host memory, sums in index order. Nothing here is fast.
+// float32, float64 or bfloat16 host memory, sums in index order. Nothing here is fast.
 #pragma once
 
 #include <memory>
@@ -13,9 +13,7 @@ class ReferenceKernels final : public Kernels {
   std::string_view name() const override { return "reference"; }
   Memory& memory() override { return HostMemory::instance(); }
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<InlineStream>(); }
-  bool supports(DType dtype) const override {
-    return dtype == DType::kFloat32 || dtype == DType::kFloat64;
-  }
+  bool supports(DType dtype) const override { return is_floating(dtype); }
 
   // MatMul
   void linear(ExecContext& ctx, TensorView x, const Weight& w, TensorView y,

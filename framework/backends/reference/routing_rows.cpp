@@ -8,6 +8,7 @@
 namespace switchyard {
 namespace {
 
+using reference::Accurate;
 using reference::Matrix;
 
 // Tokens begin..end-1 by descending priority of their k-th choice, among equals by position.
@@ -107,7 +108,7 @@ void ReferenceKernels::order_choices(ExecContext&, TensorView kept_view, int64_t
 
 void ReferenceKernels::gather_rows(ExecContext&, TensorView x_view, TensorView source,
                                    int64_t choices, TensorView rows_view) {
-  reference::with_floating(x_view.dtype(), [&](auto zero) {
+  reference::with_activation(x_view.dtype(), [&](auto zero) {
     const Matrix<decltype(zero)> x(x_view), rows(rows_view);
     for (int64_t i = 0; i < rows.rows(); ++i) {
       const int64_t t =
@@ -119,18 +120,21 @@ void ReferenceKernels::gather_rows(ExecContext&, TensorView x_view, TensorView s
 
 void ReferenceKernels::combine_rows(ExecContext&, TensorView rows_view, TensorView position_view,
                                     TensorView weight, TensorView y_view) {
-  reference::with_floating(rows_view.dtype(), [&](auto zero) {
+  reference::with_activation(rows_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    using A = Accurate<T>;
     const Matrix<T> rows(rows_view), y(y_view);
     const Matrix<int32_t> position(position_view);
+    std::vector<A> sum(static_cast<size_t>(y.columns()));
     for (int64_t t = 0; t < y.rows(); ++t) {
-      std::fill_n(y.row(t), y.columns(), T{0});
+      std::fill(sum.begin(), sum.end(), A{0});
       for (int64_t k = 0; k < position.columns(); ++k) {
         if (position(t, k) < 0) continue;
         const T* row = rows.row(checked_place(position(t, k), rows.rows(), "position"));
-        const T factor = weight.absent() ? T{1} : Matrix<T>(weight)(t, k);
-        for (int64_t d = 0; d < y.columns(); ++d) y(t, d) += factor * row[d];
+        const A factor = weight.absent() ? A{1} : Matrix<A>(weight)(t, k);
+        for (int64_t d = 0; d < y.columns(); ++d) sum[d] += factor * row[d];
       }
+      for (int64_t d = 0; d < y.columns(); ++d) y(t, d) = static_cast<T>(sum[d]);
     }
   });
 }
@@ -139,19 +143,22 @@ void ReferenceKernels::combine_rows_backward(ExecContext&, TensorView rows_view,
                                              TensorView position_view, TensorView weight_view,
                                              TensorView dy_view, TensorView drows_view,
                                              TensorView dweight_view) {
-  reference::with_floating(rows_view.dtype(), [&](auto zero) {
+  reference::with_activation(rows_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    using A = Accurate<T>;
     const Matrix<T> rows(rows_view), dy(dy_view), drows(drows_view);
     const Matrix<int32_t> position(position_view);
     for (int64_t i = 0; i < drows.rows(); ++i) {
       const int64_t choice =
           checked_place(source.data<int32_t>()[i], position_view.elements(), "source of a row");
-      const T factor = weight_view.absent() ? T{1} : weight_view.data<T>()[choice];
+      const A factor = weight_view.absent() ? A{1} : weight_view.data<A>()[choice];
       const T* dtoken = dy.row(choice / position.columns());
-      for (int64_t d = 0; d < drows.columns(); ++d) drows(i, d) = factor * dtoken[d];
+      for (int64_t d = 0; d < drows.columns(); ++d) {
+        drows(i, d) = static_cast<T>(factor * dtoken[d]);
+      }
     }
     if (dweight_view.absent()) return;
-    const Matrix<T> dweight(dweight_view);
+    const Matrix<A> dweight(dweight_view);
     for (int64_t t = 0; t < position.rows(); ++t) {
       for (int64_t k = 0; k < position.columns(); ++k) {
         dweight(t, k) = 0;
