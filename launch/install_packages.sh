@@ -14,7 +14,7 @@ packages=(
   libprotobuf-dev protobuf-compiler
   libsentencepiece-dev
   libgtest-dev libgmock-dev libbenchmark-dev
-  libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libxxhash-dev zlib1g-dev
+  libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libxxhash-dev zlib1g-dev libisal-dev
 )
 
 missing_packages() {

@@ -1,5 +1,5 @@
-#include <fmt/core.h>
-
+#include "base/host_name.h"
+#include "base/log.h"
 #include "cli/verbs.h"
 #include "registry/choices.h"
 #include "registry/jobs.h"
@@ -13,21 +13,21 @@ void ConfigArguments::add_to(CommandLine::Verb& verb) {
 
 Config ConfigArguments::load() const { return load_config(path, overrides, choice_tables()); }
 
-void print_error(const Error& error, int rank, int ranks) {
+void report_error(const Error& error, int rank, int ranks, bool prints) {
   std::string where = error.where();
   if (ranks > 1 && where.find("rank ") == std::string::npos) {
-    where += fmt::format("{}rank {} of {}", where.empty() ? "" : ", ", rank, ranks);
+    where += fmt::format("{}rank {} of {}, host {}", where.empty() ? "" : ", ", rank, ranks,
+                         host_name());
   }
   const Error located(error.exit_code(), error.summary(), where, error.advice());
-  fmt::print(stderr, "error: {}\n", located.what());
-  std::fflush(stderr);
+  log_error(located.what(), prints);
 }
 
 void run_in_job(const std::function<void(Job&)>& body) {
   const std::unique_ptr<Job> job = make_job();
   const int rank = job->world().rank(), ranks = job->world().size();
   const auto fail = [&](const Error& error) {
-    if (job->claim_report()) print_error(error, rank, ranks);
+    report_error(error, rank, ranks, job->claim_report());
     std::fflush(stdout);
     job->abort(error.exit_code());
     std::_Exit(static_cast<int>(error.exit_code()));

@@ -26,7 +26,7 @@ void evaluate(const EvalArguments& arguments, Job& job) {
   log_info("checkpoint {}", checkpoint.string());
   const EvaluationRecord record =
       make_evaluator(config, parts, *data, arguments.shuffle_inputs).run(progress.steps);
-  ConsoleSink(1, progress.steps).evaluation(record);
+  ConsoleSink({.total_steps = progress.steps}).evaluation(record);
 }
 
 }  // namespace

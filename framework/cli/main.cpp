@@ -26,10 +26,10 @@ int main(int argc, char** argv) {
   try {
     return switchyard::run_program(argc, argv);
   } catch (const Error& error) {
-    switchyard::print_error(error, 0, 1);
+    switchyard::report_error(error, 0, 1, true);
     return static_cast<int>(error.exit_code());
   } catch (const std::exception& error) {
-    switchyard::print_error(Error(switchyard::ExitCode::kDefect, error.what()), 0, 1);
+    switchyard::report_error(Error(switchyard::ExitCode::kDefect, error.what()), 0, 1, true);
     return static_cast<int>(switchyard::ExitCode::kDefect);
   }
 }

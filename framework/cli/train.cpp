@@ -1,9 +1,7 @@
 #include "base/directory_lock.h"
 #include "base/log.h"
-#include "cli/training_run.h"
+#include "cli/metric_sinks.h"
 #include "cli/verbs.h"
-#include "report/console_sink.h"
-#include "report/jsonl_sink.h"
 #include "trainer/trainer.h"
 
 namespace switchyard {
@@ -28,17 +26,17 @@ static DirectoryLock lock_run_directory(const RunDirectory& directory) {
 
 struct TrainArguments : ConfigArguments {
   std::string from;
+  std::string progress = "auto";
 };
 
 static void train(const TrainArguments& arguments, Job& job) {
   Collectives& world = job.world();
   set_process_speaks(world.rank() == 0);
   const Config config = arguments.load();
+  const ProgressStyle style = progress_style(arguments.progress);
   const int threads = resolve_threads(config, job.ranks_on_this_node());
   const std::unique_ptr<RunData> data = RunData::open(config);
   RunParts parts(config, resolve_vocabulary(config, data->dataset), world, threads);
-  announce(config, parts, *data, threads);
-
   const RunDirectory directory = run_directory(config);
   std::optional<DirectoryLock> lock;
   std::vector<std::unique_ptr<MetricSink>> sinks;
@@ -46,11 +44,12 @@ static void train(const TrainArguments& arguments, Job& job) {
   if (world.rank() == 0) {
     make_run_directory(directory);
     lock.emplace(lock_run_directory(directory));
-    sinks.push_back(std::make_unique<ConsoleSink>(config.train.log_every, config.train.steps));
-    sinks.push_back(std::make_unique<JsonlSink>(directory.metrics()));
+    sinks = make_metric_sinks(config, directory, style);
     for (const auto& sink : sinks) borrowed.push_back(sink.get());
   }
   world.barrier();  // the directory is there
+  open_log_file(directory.log(world.rank()), world.size());
+  announce(config, parts, *data, threads);
 
   const auto seed = static_cast<uint64_t>(config.seed);
   TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,
@@ -75,7 +74,8 @@ static void train(const TrainArguments& arguments, Job& job) {
                    .evaluate_every = config.train.evaluate_every,
                    .checkpoint_every = config.train.checkpoint_every});
   trainer.run();
-  log_info("results: {} (metrics.jsonl, checkpoints/)", directory.path.string());
+  log_info("results: {} (metrics.jsonl, checkpoints/, logs/{})", directory.path.string(),
+           config.run.tensorboard ? ", tensorboard/" : "");
 }
 
 void add_train(CommandLine& line) {
@@ -85,6 +85,8 @@ void add_train(CommandLine& line) {
   verb.option("--from", arguments->from, "DIR",
               "Start from the weights of another run: a run's folder or one of its checkpoints. "
               "Once this run has a checkpoint of its own, it goes on from that")
+      .option("--progress", arguments->progress, "STYLE",
+              "auto: a bar on a terminal, else lines; bar; lines; none")
       .example("mpirun -np 2 switchyard train configs/quickstart.yaml")
       .runs([arguments] { run_in_job([&](Job& job) { train(*arguments, job); }); });
 }

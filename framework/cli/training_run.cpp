@@ -22,6 +22,10 @@ std::filesystem::path checkpoint_at(const std::filesystem::path& path) {
                         "train the run first, or name the folder of a run or checkpoint");
 }
 
+std::filesystem::path RunDirectory::log(int rank) const {
+  return path / "logs" / fmt::format("rank-{:05}.log", rank);
+}
+
 // Parameters of the whole model: expert weights of all ranks.
 static double count_parameters(const RunParts& parts) {
   double count = 0;

@@ -13,6 +13,8 @@ struct RunDirectory {
   std::filesystem::path path;  // runs/<name>
   std::filesystem::path checkpoints() const { return path / "checkpoints"; }
   std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
+  std::filesystem::path tensorboard() const { return path / "tensorboard"; }
+  std::filesystem::path log(int rank) const;  // logs/rank-00003.log
 };
 RunDirectory run_directory(const Config& config);
 

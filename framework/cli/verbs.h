@@ -34,8 +34,10 @@ struct ConfigArguments {
 // with its rank, and the process ends with its exit code. Without error, returns.
 void run_in_job(const std::function<void(Job&)>& body);
 
-// Prints an error as three lines at most on standard error.
-//   rank  of `ranks`, named where there are several
-void print_error(const Error& error, int rank, int ranks);
+// Writes an error as three lines at most to this rank's log file, where one is open, and to
+// standard error.
+//   rank    of `ranks`, named with its host where there are several
+//   prints  whether this rank is the one to print it; else it goes to the file only
+void report_error(const Error& error, int rank, int ranks, bool prints);
 
 }  // namespace switchyard

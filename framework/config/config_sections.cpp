@@ -189,6 +189,9 @@ void ParallelConfig::describe(Fields& f) {
                "Of each rank; auto shares the machine's cores out among its ranks.");
 }
 
-void RunConfig::describe(Fields& f) { f.text("dir", dir, "Folder that holds the runs' folders."); }
+void RunConfig::describe(Fields& f) {
+  f.text("dir", dir, "Folder that holds the runs' folders.");
+  f.boolean("tensorboard", tensorboard, "Writes TensorBoard event files into the run's folder.");
+}
 
 }  // namespace switchyard

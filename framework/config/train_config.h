@@ -38,6 +38,7 @@ struct ParallelConfig {
 
 struct RunConfig {
   std::string dir = "runs";
+  bool tensorboard = true;
 
   void describe(Fields& f);
 };

@@ -1,5 +1,7 @@
 #include "ops/attention.h"
 
+#include <algorithm>
+
 #include "ops/argument_checks.h"
 
 namespace switchyard {
@@ -39,6 +41,22 @@ void check_input(const internal::ArgumentChecks& check, const AttentionInput& in
   }
 }
 
+// A product over the (query, key) pairs of all heads is as many operations as one [pairs, 1] x
+// [1, d]. Pairs that the causal mask or the window excludes by position don't count, whether or not
+// a backend skips them; padding and packing, which only the data know, do.
+void count_pair_products(const ExecContext& ctx, int64_t products, const AttentionInput& in) {
+  const int64_t queries = in.q.shape()[1], keys = in.k.shape()[1];
+  int64_t pairs = queries * keys;
+  if (in.mask.causal) {
+    pairs = 0;
+    for (int64_t i = 0; i < queries; ++i) {
+      const int64_t window = in.mask.window > 0 ? in.mask.window : i + 1;
+      pairs += std::min(keys, i + 1) - std::min(keys, std::max<int64_t>(0, i + 1 - window));
+    }
+  }
+  ctx.count_products(products, in.q.shape()[0] * in.q.shape()[2] * pairs, in.q.shape()[3], 1);
+}
+
 }  // namespace
 
 void attention(ExecContext& ctx, const AttentionInput& in, TensorView out, TensorView log_sum_exp) {
@@ -48,6 +66,7 @@ void attention(ExecContext& ctx, const AttentionInput& in, TensorView out, Tenso
   check.same("out", out, in.q.dtype(), q);
   check.same("log_sum_exp", log_sum_exp, accurate(in.q.dtype()), {q[0], q[2], q[1]});
   if (out.elements() == 0) return;
+  count_pair_products(ctx, 2, in);  // q k^T, and its softmax times v
   ctx.kernels.attention(ctx, in, out, log_sum_exp);
 }
 
@@ -70,6 +89,8 @@ void attention_backward(ExecContext& ctx, const AttentionInput& in, TensorView o
     check.same("ddistance_bias", ddistance_bias, accurate(in.q.dtype()),
                {static_cast<int64_t>(leaves.size()) - 1, q[2], q[1] + in.k.shape()[1] - 1});
   }
+  // dv, the gradient of the softmax, dq and dk; computing the scores again is a backend's choice.
+  count_pair_products(ctx, 4, in);
   // Also without queries: dk, dv and the bias's gradient are then zero.
   ctx.kernels.attention_backward(ctx, in, out, log_sum_exp, dout, leaves, dq, dk, dv,
                                  ddistance_bias);

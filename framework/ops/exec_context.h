@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "ops/flop_counter.h"
 #include "tensor/arena.h"
 #include "tensor/stream.h"
 
@@ -22,6 +23,12 @@ struct ExecContext {
   Stream& stream;
   Arena& scratch;
   Reduction reduction = Reduction::kFast;
+  FlopCounter* flops = nullptr;  // of the products executed; null: not counted
+
+  // Counts `products` products [m, k] x [k, n]; called by the operations of ops/.
+  void count_products(int64_t products, int64_t m, int64_t n, int64_t k) const {
+    if (flops) flops->add_product(products * m, n, k);
+  }
 };
 
 // Row boundaries of the leaves (routing groups) in a tensor's rows: leaf i is rows [offsets[i],

@@ -40,6 +40,7 @@ void grouped_linear(ExecContext& ctx, TensorView x, RowOrder x_order, const Weig
                    {rows.rows(), out});
   }
   if (rows.rows() == 0) return;
+  ctx.count_products(1, rows.rows(), out, in);
   ctx.kernels.grouped_linear(ctx, x, x_order, w, rows, y, y_order, epilogue);
 }
 
@@ -55,6 +56,7 @@ void grouped_input_gradient(ExecContext& ctx, TensorView dy, RowOrder dy_order, 
   check.at_least("dy", dy, dy.dtype(), least_shape(dy_order, rows, out));
   check.at_least("dx", dx, dy.dtype(), least_shape(dx_order, rows, in));
   if (rows.rows() == 0) return;
+  ctx.count_products(1, rows.rows(), in, out);
   ctx.kernels.grouped_input_gradient(ctx, dy, dy_order, w, rows, dx, dx_order);
 }
 
@@ -69,6 +71,7 @@ void grouped_weight_gradient(ExecContext& ctx, TensorView x, RowOrder x_order, T
                     x_order == RowOrder::kIndexed || dy_order == RowOrder::kIndexed);
   check.at_least("x", x, x.dtype(), least_shape(x_order, rows, in));
   check.at_least("dy", dy, x.dtype(), least_shape(dy_order, rows, out));
+  ctx.count_products(1, out, in, rows.rows());
   // Also without rows: the first write of a step makes the gradient valid.
   ctx.kernels.grouped_weight_gradient(ctx, x, x_order, dy, dy_order, rows, w);
 }

@@ -16,6 +16,7 @@ void linear(ExecContext& ctx, TensorView x, const Weight& w, TensorView y,
     check.same("saved pre-activation", epilogue.saved_pre_activation, x.dtype(), {rows, out});
   }
   if (rows == 0) return;
+  ctx.count_products(1, rows, out, x.shape()[1]);
   ctx.kernels.linear(ctx, x, w, y, epilogue);
 }
 
@@ -28,6 +29,7 @@ void linear_input_gradient(ExecContext& ctx, TensorView dy, const Weight& w, Ten
   check.weight(w, dy.dtype(), {dy.shape()[1], in});
   check.same("dx", dx, dy.dtype(), {rows, in});
   if (rows == 0) return;
+  ctx.count_products(1, rows, in, dy.shape()[1]);
   ctx.kernels.linear_input_gradient(ctx, dy, w, dx, write);
 }
 
@@ -40,6 +42,7 @@ void linear_weight_gradient(ExecContext& ctx, TensorView x, TensorView dy, LeafO
   check.weight(w, x.dtype(), {out, x.shape()[1]});
   check.same("dy", dy, x.dtype(), {rows, out});
   check.boundaries("leaves", leaves, rows);
+  ctx.count_products(1, out, x.shape()[1], rows);
   // Also without rows: the first write of a step makes the gradient valid.
   ctx.kernels.linear_weight_gradient(ctx, x, dy, leaves, w);
 }

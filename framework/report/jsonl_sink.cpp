@@ -1,16 +1,61 @@
 #include "report/jsonl_sink.h"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
 
 #include "base/errors.h"
+#include "base/log.h"
 
 namespace switchyard {
 
 using nlohmann::ordered_json;
 
-JsonlSink::JsonlSink(const std::filesystem::path& path) : path_(path), file_(path, std::ios::app) {
+// The step of a line that this sink wrote; empty for anything else. Files of long runs are large,
+// so that the line isn't parsed.
+static std::optional<int64_t> step_of(std::string_view line) {
+  constexpr std::string_view kStart = "{\"step\":";
+  if (!line.starts_with(kStart)) return {};
+  int64_t step = 0;
+  const auto [end, error] =
+      std::from_chars(line.data() + kStart.size(), line.data() + line.size(), step);
+  if (error != std::errc() || end == line.data() + line.size() || *end != ',') return {};
+  return step;
+}
+
+// The lines are in the order of their steps.
+void JsonlSink::cut_after(int64_t step) {
+  if (!std::filesystem::is_regular_file(path_)) return;
+  std::ifstream in(path_, std::ios::binary);
+  uintmax_t kept = 0;
+  int64_t dropped = 0;
+  bool unfinished = false;
+  for (std::string line; std::getline(in, line);) {
+    unfinished = in.eof();
+    const std::optional<int64_t> here = step_of(line);
+    if (dropped > 0 || unfinished || (here && *here > step)) {
+      ++dropped;
+    } else {
+      kept += line.size() + 1;
+    }
+  }
+  if (dropped == 0) return;
+  std::error_code error;
+  std::filesystem::resize_file(path_, kept, error);
+  if (error) {
+    throw SpaceError("cannot shorten the metrics file: " + error.message(), path_.string(),
+                     "make it writable, or move it away");
+  }
+  log_info("{}: {} lines after step {} dropped{}, these steps are trained again", path_.string(),
+           dropped, step, unfinished ? " (the last one unfinished)" : "");
+}
+
+void JsonlSink::start(int64_t step) {
+  cut_after(step);
+  file_.open(path_, std::ios::app);
   if (!file_) {
-    throw SpaceError("cannot write the metrics file", path.string(),
+    throw SpaceError("cannot write the metrics file", path_.string(),
                      "make the run directory writable or set run.dir");
   }
 }
@@ -50,6 +95,7 @@ void JsonlSink::step(const StepRecord& record) {
                              {"target_tokens", record.target_tokens},
                              {"tokens", record.tokens},
                              {"seconds", record.seconds},
+                             {"flops", record.flops},
                              {"dropped_share", record.dropped_share},
                              {"rows_exchanged", record.rows_exchanged},
                              {"moe", json_of(record.layers)}};

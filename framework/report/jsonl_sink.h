@@ -11,14 +11,17 @@ namespace switchyard {
 
 class JsonlSink : public MetricSink {
  public:
-  // Appends to the file. A resumed run's lines follow the interrupted one's; where a step stands
-  // twice, the later line counts. Throws SpaceError.
-  explicit JsonlSink(const std::filesystem::path& path);
+  // Appends to the file from start() on. Throws SpaceError.
+  explicit JsonlSink(std::filesystem::path path) : path_(std::move(path)) {}
 
+  // Cuts off what an interrupted process wrote for later steps, which are trained again, and a last
+  // line that it did not finish; says how many lines that were. So every step stands there once.
+  void start(int64_t step) override;
   void step(const StepRecord& record) override;
   void evaluation(const EvaluationRecord& record) override;
 
  private:
+  void cut_after(int64_t step);
   void write(const std::string& line);
 
   std::filesystem::path path_;

@@ -40,6 +40,7 @@ StepRecord TrainStep::accumulate(int64_t number) {
   for (Weight* weight : weights_) weight->begin_step();
   for (MoeLayer* layer : moe_layers_) layer->observation().clear();
   double loss_sum = 0;
+  workspace_.flops().clear();
   for (const MicroBatch& batch : batches) {
     run_micro_batch(number, batch, 1.0 / totals[0], loss_sum);
   }
@@ -48,7 +49,10 @@ StepRecord TrainStep::accumulate(int64_t number) {
 
   StepRecord record;
   record.step = number + 1;
-  record.loss = sum_over_ranks(world, {loss_sum})[0] / totals[0];
+  const std::vector<double> sums =
+      sum_over_ranks(world, {loss_sum, static_cast<double>(workspace_.flops().count())});
+  record.loss = sums[0] / totals[0];
+  record.flops = static_cast<int64_t>(sums[1]);
   record.target_tokens = static_cast<int64_t>(totals[0]);
   record.tokens = static_cast<int64_t>(totals[1]);
   record.layers = summarise_layers(world, moe_layers_);

@@ -22,6 +22,7 @@ void Trainer::run() {
     log_info("the run is complete: {} of {} steps", progress.steps, options_.steps);
     return;
   }
+  for (MetricSink* sink : sinks_) sink->start(progress.steps);
   while (progress.steps < options_.steps) {
     const StepRecord record = step_.run(progress.steps);
     progress.steps = record.step;

@@ -19,7 +19,7 @@ class Workspace {
 
   //   step  keys the random numbers: number of the update, from 0
   LayerContext context(bool training, int64_t step) {
-    return {{.kernels = kernels_, .stream = *stream_, .scratch = scratch_},
+    return {{.kernels = kernels_, .stream = *stream_, .scratch = scratch_, .flops = &flops_},
             saved_,
             groups_,
             training,
@@ -28,6 +28,8 @@ class Workspace {
             static_cast<uint32_t>(step)};
   }
   Arena& saved() { return saved_; }
+  // Of everything computed with its contexts.
+  FlopCounter& flops() { return flops_; }
   size_t capacity_bytes() const { return scratch_.capacity_bytes() + saved_.capacity_bytes(); }
 
  private:
@@ -36,6 +38,7 @@ class Workspace {
   uint64_t seed_;
   std::unique_ptr<Stream> stream_;
   Arena scratch_, saved_;
+  FlopCounter flops_;
 };
 
 }  // namespace switchyard

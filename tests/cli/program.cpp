@@ -1,7 +1,10 @@
 #include "cli/program.h"
 
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <sstream>
@@ -95,6 +98,34 @@ Outcome Program::shell(const std::string& line) const {
                               SWITCHYARD_PROGRAM + "' && { " + line + "; } > out 2> err";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read("out"), read("err"), timer.seconds()};
+}
+
+Outcome Program::on_terminal(const std::string& line, int columns) const {
+  const Timer timer;
+  const std::string command = "cd '" + directory_.path().string() + "' && export SWITCHYARD='" +
+                              SWITCHYARD_PROGRAM + "' && " + line;
+  winsize size{};
+  size.ws_col = static_cast<unsigned short>(columns);
+  size.ws_row = 24;
+  int terminal = -1;
+  const pid_t child = ::forkpty(&terminal, nullptr, nullptr, &size);
+  if (child == 0) {
+    ::setenv("TERM", "xterm", 1);
+    ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    ::_exit(127);
+  }
+  Outcome outcome;
+  char buffer[4096];
+  // Reading fails once nobody has the other end any more.
+  for (ssize_t got; (got = ::read(terminal, buffer, sizeof buffer)) > 0;) {
+    outcome.out.append(buffer, static_cast<size_t>(got));
+  }
+  ::close(terminal);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  outcome.seconds = timer.seconds();
+  return outcome;
 }
 
 void Program::build_dataset() const {

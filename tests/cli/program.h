@@ -25,6 +25,9 @@ class Program {
   Outcome run(const std::string& arguments) const;
   // Runs a shell line there in which $SWITCHYARD is the program.
   Outcome shell(const std::string& line) const;
+  // As shell(), with all three streams on a pseudo-terminal of that width; `out` has what came out
+  // of it, escape sequences and all.
+  Outcome on_terminal(const std::string& line, int columns) const;
   // Builds the dataset of small.yaml; a failed expectation where that fails.
   void build_dataset() const;
 

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <climits>
-#include <cstdio>
 #include <cstring>
 #include <exception>
 
 #include "base/check.h"
+#include "base/host_name.h"
+#include "base/log.h"
 #include "collectives/arguments.h"
 #include "collectives/groups.h"
 #include "collectives/mpi/mpi_check.h"
@@ -242,10 +243,8 @@ std::unique_ptr<Collectives> MpiCollectives::split(int color) {
 }
 
 void MpiCollectives::abort(const std::string& reason) noexcept {
-  if (job_.claim_report()) {
-    std::fprintf(stderr, "error: rank %d failed: %s\n", current_rank(), reason.c_str());
-    std::fflush(stderr);
-  }
+  log_error(fmt::format("rank {}, host {}, failed: {}", current_rank(), host_name(), reason),
+            job_.claim_report());
   job_.abort(ExitCode::kRankLost);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cli/program.h"
+#include "cli/screen.h"
 
 namespace switchyard::test {
 namespace {
@@ -76,6 +77,44 @@ TEST(Ranks, AFailingRankEndsTheJobAndIsNamed) {
   const std::string printed = "error: ";
   const size_t first = outcome.err.find(printed);
   EXPECT_EQ(outcome.err.find(printed, first + 1), std::string::npos) << outcome.err;
+}
+
+// mpirun gives its ranks pseudo-terminals wherever its own output goes.
+TEST(Ranks, TheBarIsForTerminalsAndEveryRankHasALogFile) {
+  const Program program;
+  program.build_dataset();
+  const std::string train = kMpirun + " -np 2 $SWITCHYARD train small.yaml";
+  const Outcome piped = program.shell(train);
+  ASSERT_EQ(piped.exit_code, 0) << piped.err;
+  EXPECT_EQ((piped.out + piped.err).find_first_of("\r\x1b"), std::string::npos) << piped.out;
+  for (const char* rank : {"0", "1"}) {
+    const std::string log = program.read(std::string("runs/small/logs/rank-0000") + rank + ".log");
+    EXPECT_THAT(log, HasSubstr(std::string("rank ") + rank + " of 2 on host "));
+    EXPECT_THAT(log, HasSubstr("checkpoint runs/small/checkpoints/step-00000006"));
+  }
+
+  const Outcome watched =
+      program.on_terminal("rm -rf runs && " + train + " --set train.steps=2", 90);
+  ASSERT_EQ(watched.exit_code, 0) << watched.out;
+  int bars = 0;
+  for (const std::string& row : Screen(watched.out).overwritten) {
+    EXPECT_LT(row.size(), 90u) << row;
+    bars += row.find("]  1/2  loss ") != std::string::npos;
+  }
+  EXPECT_GE(bars, 1) << watched.out;
+}
+
+TEST(Ranks, AWarningOfAnotherRankIsSaidOnceWithRankAndHost) {
+  const Program program;
+  program.build_dataset();
+  const Outcome outcome = program.shell("mkdir -p runs/small/logs/rank-00001.log; " + kMpirun +
+                                        " -np 3 $SWITCHYARD train small.yaml");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const std::string warning = "warning: [rank 1 host ";
+  const size_t first = outcome.err.find(warning);
+  ASSERT_NE(first, std::string::npos) << outcome.err;
+  EXPECT_THAT(outcome.err.substr(first), HasSubstr("] no log file for this rank: "));
+  EXPECT_EQ(outcome.err.find("warning: ", first + 1), std::string::npos) << outcome.err;
 }
 
 }  // namespace
