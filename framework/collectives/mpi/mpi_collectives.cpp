@@ -243,7 +243,7 @@ std::unique_ptr<Collectives> MpiCollectives::split(int color) {
 }
 
 void MpiCollectives::abort(const std::string& reason) noexcept {
-  log_error(fmt::format("rank {}, host {}, failed: {}", current_rank(), host_name(), reason),
+  log_error(fmt::format("rank {} failed: {}\n  at host {}", current_rank(), reason, host_name()),
             job_.claim_report());
   job_.abort(ExitCode::kRankLost);
 }

@@ -12,7 +12,8 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kMpirun = std::string(SWITCHYARD_MPIRUN) + " --oversubscribe --bind-to none";
+const std::string kMpirun =
+    std::string(SWITCHYARD_MPIRUN) + " --oversubscribe --bind-to none --mca mpi_yield_when_idle 1";
 
 std::vector<double> losses(const Program& program) {
   std::vector<double> values;
