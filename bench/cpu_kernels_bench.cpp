@@ -312,10 +312,11 @@ const std::vector<std::pair<const char*, Operation>> kOperations = {
                           Step::as_heads(s.dk), Step::as_heads(s.dv), s.dbias);
      }},
     {"cross_entropy",
-     [](Step& s) { cross_entropy(ctx(), s.vocabulary_logits, s.target, 1e-4, s.losses, {}); }},
+     [](Step& s) { cross_entropy(ctx(), {}, s.vocabulary_logits, s.target, s.losses, {}, {}); }},
     {"cross_entropy_gradient",
      [](Step& s) {
-       cross_entropy(ctx(), s.vocabulary_logits, s.target, 1e-4, s.losses, s.vocabulary_logits);
+       cross_entropy(ctx(), {.gradient_scale = 1e-4}, s.vocabulary_logits, s.target, s.losses, {},
+                     s.vocabulary_logits);
      }},
     {"softmax", [](Step& s) { softmax(ctx(), s.logits, s.probs); }},
     {"softmax_backward",

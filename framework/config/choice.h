@@ -28,8 +28,9 @@ class Options {
 //   double jitter = 0.01;
 //   void describe(Fields& f) override { f.real("jitter", jitter, {0.0, 0.5}, "ratio", "..."); }
 // };
-template <typename Derived>
-class OptionsOf : public Options {
+//   Base  Options, or a struct derived from it that holds what several types share
+template <typename Derived, typename Base = Options>
+class OptionsOf : public Base {
  public:
   std::unique_ptr<Options> clone() const override {
     return std::make_unique<Derived>(static_cast<const Derived&>(*this));

@@ -166,6 +166,11 @@ void TrainConfig::describe(Fields& f) {
        {Precision::kFloat64, "float64"}},
       "Of activations and products; bfloat16 keeps float32 weights, router, norms, softmax and "
       "loss; float64 is for the reference device.");
+  f.real("label_smoothing", label_smoothing, {0.0, 0.9}, "share",
+         "Of each target, spread evenly over the vocabulary in training; reported losses are "
+         "without it.");
+  f.real("output_z_loss", output_z_loss, {0.0, 1.0}, "ratio",
+         "Strength of the z-loss on the output logits, log(Z)^2 per target; T5 uses 0.0001.");
   f.real_or("none", "clip_norm", clip_norm, {1e-12, 1e12}, "",
             "Largest norm of the whole gradient; larger ones are scaled down to it.");
   f.integer_or("none", "evaluate_every", evaluate_every, {1, 1 << 30}, "steps",

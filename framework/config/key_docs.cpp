@@ -66,13 +66,18 @@ class KeyCollector : public Fields {
     std::string default_type = value.type;
     visit(type, &default_type);
     const size_t type_doc = docs.size() - 1;
+    std::vector<std::vector<KeyDoc>> of_types;
     for (const ChoiceRow& row : tables_.rows(kind)) {
       docs[type_doc].names.push_back(row.name + ": " + row.meaning);
       only_with_ = "type: " + row.name;
       row.make()->describe(*this);
+      const auto first = docs.begin() + static_cast<int64_t>(type_doc + 1);
+      of_types.emplace_back(first, docs.end());
+      docs.erase(first, docs.end());
     }
     only_with_ = outer;
     pop_path();
+    add_options(of_types);
   }
 
   void visit_base_files(const Field& field) override {
@@ -89,6 +94,34 @@ class KeyCollector : public Fields {
   }
 
  private:
+  // Options of the types of a choice, those that all have alike first and once.
+  void add_options(std::vector<std::vector<KeyDoc>>& of_types) {
+    const auto among = [](const std::vector<KeyDoc>& options, KeyDoc doc) {
+      return std::any_of(options.begin(), options.end(), [&](const KeyDoc& option) {
+        doc.only_with = option.only_with;
+        return doc == option;
+      });
+    };
+    const auto in_all = [&](const KeyDoc& doc) {
+      return of_types.size() > 1 &&
+             std::all_of(of_types.begin(), of_types.end(),
+                         [&](const std::vector<KeyDoc>& options) { return among(options, doc); });
+    };
+    std::vector<KeyDoc> shared, own;
+    for (const std::vector<KeyDoc>& options : of_types) {
+      for (const KeyDoc& doc : options) {
+        if (!in_all(doc)) {
+          own.push_back(doc);
+        } else if (!among(shared, doc)) {
+          shared.push_back(doc);
+          shared.back().only_with = only_with_;
+        }
+      }
+    }
+    docs.insert(docs.end(), shared.begin(), shared.end());
+    docs.insert(docs.end(), own.begin(), own.end());
+  }
+
   KeyDoc start(const Field& field) const {
     KeyDoc doc;
     doc.path = without_index(field.path);

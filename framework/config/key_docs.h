@@ -20,10 +20,12 @@ struct KeyDoc {
   std::string only_with;           // an option of a choice: "type: switch"
   std::string inert_when;          // "'tokens' is set"
   std::vector<std::string> names;  // of a choice's type: "switch: argmax of softmax"
+
+  bool operator==(const KeyDoc&) const = default;
 };
 
 // Every section and key, in the order in which they are described. Options of choices appear once
-// for each type that has them.
+// for each type that has them, or once in all and first if all types have them alike.
 std::vector<KeyDoc> document_keys(const ChoiceTables& tables);
 
 // The paths of document_keys, each once.

@@ -17,6 +17,8 @@ struct TrainConfig {
   int64_t batch_sequences = 64;  // of the global batch
   int64_t micro_batches = 1;
   Precision precision = Precision::kFloat32;
+  double label_smoothing = 0.0;
+  double output_z_loss = 0.0;
   std::optional<double> clip_norm = 1.0;        // empty: no clipping
   std::optional<int64_t> evaluate_every = 100;  // empty: only at the end
   int64_t evaluation_sequences = 256;

@@ -6,15 +6,18 @@
 
 namespace switchyard {
 
-LmHead::LmHead(Weight& table)
-    : weight_(&table), scale_(1.0 / std::sqrt(static_cast<double>(table.shape()[1]))) {}
+LmHead::LmHead(Weight& table, const LossOptions& options)
+    : weight_(&table),
+      scale_(1.0 / std::sqrt(static_cast<double>(table.shape()[1]))),
+      options_(options) {}
 
 LmHead::LmHead(const std::string& name, int64_t vocabulary, int64_t d_model, double init_scale,
-               DType dtype, Memory& memory, uint64_t seed)
+               DType dtype, Memory& memory, uint64_t seed, const LossOptions& options)
     : own_(std::make_unique<Weight>(name, WeightRole::kDense, dtype, Shape{vocabulary, d_model},
                                     memory)),
       weight_(own_.get()),
-      scale_(1.0) {
+      scale_(1.0),
+      options_(options) {
   const double deviation = std::sqrt(init_scale / static_cast<double>(d_model));
   initialise(*own_, Initial::truncated_normal(deviation), seed);
 }
@@ -35,7 +38,14 @@ TensorView LmHead::loss(LayerContext& ctx, TensorView h, TensorView targets, dou
   const TensorView y = logits(ctx, h, saved);
   const TensorView losses = ctx.saved.allocate(DType::kFloat64, {h.shape()[0]});
   saved.dlogits = ctx.training ? y : TensorView();
-  cross_entropy(ctx, y, targets, gradient_scale, losses, saved.dlogits);
+  saved.output_z = ctx.training && options_.output_z > 0
+                       ? ctx.saved.allocate(DType::kFloat64, losses.shape())
+                       : TensorView();
+  cross_entropy(ctx,
+                {.gradient_scale = gradient_scale,
+                 .label_smoothing = options_.label_smoothing,
+                 .z = options_.output_z},
+                y, targets, losses, saved.output_z, saved.dlogits);
   return losses;
 }
 

@@ -17,8 +17,12 @@ struct ModelBatch {
 class Model : public Module {
  public:
   // Cross-entropy of every target, float64 [Td] in ctx.saved. In training keeps what backward needs
-  // for the gradient of gradient_scale * their sum. Every rank calls it, with an empty batch too.
+  // for the gradient of gradient_scale * the sum of what is trained on: cross-entropies, smoothed
+  // if the model was made so, and z-losses. Every rank calls it, with an empty batch too.
   virtual TensorView forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) = 0;
+  // Of the last forward in training: z-loss of every target, float64 [Td], which the
+  // cross-entropies don't contain; absent where the model has none.
+  virtual TensorView output_z() const = 0;
   // Adds to the weights' gradients, auxiliary losses' included. After forward in training.
   virtual void backward(LayerContext& ctx, const ModelBatch& batch) = 0;
   // [Td, V] in ctx.saved, without losses.

@@ -13,10 +13,11 @@ SwitchT5::SwitchT5(const Options& options, std::vector<std::unique_ptr<FeedForwa
       encoder_saved_(encoder_.make_saved()),
       decoder_saved_(decoder_.make_saved()) {
   if (options.tie_embeddings) {
-    head_ = std::make_unique<LmHead>(embedding_.table());
+    head_ = std::make_unique<LmHead>(embedding_.table(), options.loss);
   } else {
     head_ = std::make_unique<LmHead>("lm_head", options.vocabulary, options.encoder.block.d_model,
-                                     options.init_scale, accurate(activations), memory, seed);
+                                     options.init_scale, accurate(activations), memory, seed,
+                                     options.loss);
   }
 }
 

@@ -16,6 +16,7 @@ class SwitchT5 : public Model {
     int64_t vocabulary = 0;
     bool tie_embeddings = true;
     double init_scale = 0.1;  // s of parity with the paper: 0.1 of the usual variance
+    LossOptions loss;
     Stack::Options encoder, decoder;
   };
 
@@ -26,6 +27,7 @@ class SwitchT5 : public Model {
            Memory& memory, uint64_t seed);
 
   TensorView forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) override;
+  TensorView output_z() const override { return head_saved_.output_z; }
   void backward(LayerContext& ctx, const ModelBatch& batch) override;
   TensorView logits(LayerContext& ctx, const ModelBatch& batch) override;
   std::vector<MoeLayer*> moe_layers() override;

@@ -24,4 +24,46 @@ void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight, TensorVie
   ctx.kernels.adamw(ctx, step, weight, gradient, first, second);
 }
 
+void sgd(ExecContext& ctx, const SgdStep& step, TensorView weight, TensorView gradient,
+         TensorView velocity) {
+  const internal::ArgumentChecks check(ctx, "sgd");
+  check.same("weight", weight, accurate(weight.dtype()), weight.shape());
+  check.same("gradient", gradient, weight.dtype(), weight.shape());
+  SWITCHYARD_CHECK(velocity.absent() == (step.momentum == 0), "sgd: momentum ", step.momentum,
+                   velocity.absent() ? " without velocity" : " with velocity");
+  if (!velocity.absent()) check.same("velocity", velocity, weight.dtype(), weight.shape());
+  if (weight.elements() == 0) return;
+  ctx.kernels.sgd(ctx, step, weight, gradient, velocity);
+}
+
+static void check_adafactor(const internal::ArgumentChecks& check, TensorView weight,
+                            TensorView gradient, const AdafactorMoments& moments) {
+  const Shape& shape = weight.shape();
+  const bool factored = !moments.columns.absent();
+  check.rank("weight", weight, accurate(weight.dtype()), factored ? 3 : 2);
+  check.same("gradient", gradient, weight.dtype(), shape);
+  check.same("row moments", moments.rows, weight.dtype(), {shape[0], shape[1]});
+  if (factored) {
+    check.same("column moments", moments.columns, weight.dtype(), {shape[0], shape[2]});
+  }
+}
+
+void adafactor_moments(ExecContext& ctx, const AdafactorStep& step, TensorView weight,
+                       TensorView gradient, const AdafactorMoments& moments, TensorView sums) {
+  const internal::ArgumentChecks check(ctx, "adafactor_moments");
+  check_adafactor(check, weight, gradient, moments);
+  check.same("sums", sums, DType::kFloat64, {weight.shape()[0], 2});
+  if (weight.elements() == 0) return;
+  ctx.kernels.adafactor_moments(ctx, step, weight, gradient, moments, sums);
+}
+
+void adafactor_update(ExecContext& ctx, double gradient_scale, double decay, TensorView step_sizes,
+                      TensorView weight, TensorView gradient, const AdafactorMoments& moments) {
+  const internal::ArgumentChecks check(ctx, "adafactor_update");
+  check_adafactor(check, weight, gradient, moments);
+  check.same("step sizes", step_sizes, DType::kFloat64, {weight.shape()[0]});
+  if (weight.elements() == 0) return;
+  ctx.kernels.adafactor_update(ctx, gradient_scale, decay, step_sizes, weight, gradient, moments);
+}
+
 }  // namespace switchyard

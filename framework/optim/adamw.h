@@ -1,18 +1,17 @@
-// AdamW (Loshchilov & Hutter 2019): Adam with decoupled weight decay, the same for all weights but
-// norms and position biases, which aren't decayed.
+// AdamW (Loshchilov & Hutter 2019): Adam with decoupled weight decay.
 #pragma once
 
-#include "config/choice.h"
 #include "optim/optimizer.h"
+#include "optim/weight_groups.h"
 
 namespace switchyard {
 
-struct AdamWOptions : OptionsOf<AdamWOptions> {
+struct AdamWOptions : OptionsOf<AdamWOptions, OptimizerOptions> {
   double beta1 = 0.9;
   double beta2 = 0.98;
   double epsilon = 1e-8;
-  double weight_decay = 0.01;
 
+  AdamWOptions() { weight_decay = 0.01; }
   void describe(Fields& f) override;
 };
 
@@ -27,6 +26,7 @@ class AdamW : public Optimizer {
  private:
   struct Moments {
     Weight* weight;
+    WeightRule rule;
     Tensor first, second;
   };
   AdamWOptions options_;

@@ -1,5 +1,6 @@
-// Turns summed gradients into updated weights. It knows no ranks: each rank updates what it holds,
-// and copies of a weight stay equal because their gradients are.
+// Turns summed gradients into updated weights. Each rank updates what it holds; copies of a weight
+// stay equal because their gradients are, and because what an optimizer sums over ranks has the
+// same bits on all of them.
 #pragma once
 
 #include <span>
@@ -19,10 +20,13 @@ struct UpdateStep {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // Updates every weight from its gradient and marks its master as changed.
+  // Updates every weight from its gradient and marks its master as changed. Every rank calls it.
   virtual void step(ExecContext& ctx, const UpdateStep& update) = 0;
   // What a checkpoint must hold beside the weights, in the order of the weights.
   virtual std::vector<OptimizerState> states() = 0;
 };
+
+// A tensor of an optimizer's state as it starts: zeros in the weight's dtype and memory.
+Tensor zero_state(const Weight& weight, const Shape& shape);
 
 }  // namespace switchyard

@@ -1,22 +1,27 @@
 #include "registry/choices.h"
 
 #include "moe/switch_router.h"
+#include "optim/adafactor.h"
 #include "optim/adamw.h"
+#include "optim/sgd.h"
+#include "registry/option_rules.h"
 
 namespace switchyard {
 
 namespace {
 
-// A row of each kind: its name and meaning, its options, and what makes the object from them.
+// A row of each kind: its name and meaning, its options, what makes the object from them, and the
+// rules that need the rest of the config.
 template <typename Made, typename... Args>
 struct Row {
   std::string name, meaning;
   std::function<std::unique_ptr<Options>()> options;
   std::function<std::unique_ptr<Made>(const Choice&, const Args&...)> make;
+  std::function<void(const Options&, const Config&, const std::string& path)> check = {};
 };
 
 using RouterRow = Row<Router, RouterPlace>;
-using OptimizerRow = Row<Optimizer, std::span<Weight* const>>;
+using OptimizerRow = Row<Optimizer, std::span<Weight* const>, Groups>;
 using ScheduleRow = Row<Schedule, int64_t>;
 
 const std::vector<RouterRow>& routers() {
@@ -36,9 +41,22 @@ const std::vector<OptimizerRow>& optimizers() {
   static const std::vector<OptimizerRow> rows = {
       {"adamw", "Adam with decoupled weight decay (Loshchilov & Hutter 2019)",
        [] { return std::make_unique<AdamWOptions>(); },
-       [](const Choice& choice, std::span<Weight* const> weights) {
+       [](const Choice& choice, std::span<Weight* const> weights, const Groups&) {
          return std::make_unique<AdamW>(choice.as<AdamWOptions>(), weights);
-       }},
+       },
+       check_weight_groups},
+      {"adafactor", "factored second moments, relative updates (Shazeer & Stern 2018)",
+       [] { return std::make_unique<AdafactorOptions>(); },
+       [](const Choice& choice, std::span<Weight* const> weights, const Groups& groups) {
+         return std::make_unique<Adafactor>(choice.as<AdafactorOptions>(), weights, groups);
+       },
+       check_adafactor},
+      {"sgd", "gradient descent with momentum (Sutskever 2013)",
+       [] { return std::make_unique<SgdOptions>(); },
+       [](const Choice& choice, std::span<Weight* const> weights, const Groups&) {
+         return std::make_unique<Sgd>(choice.as<SgdOptions>(), weights);
+       },
+       check_weight_groups},
   };
   return rows;
 }
@@ -56,6 +74,23 @@ const std::vector<ScheduleRow>& schedules() {
          return std::make_unique<LinearWarmupCosineSchedule>(choice.as<LinearWarmupCosineOptions>(),
                                                              total_steps);
        }},
+      {"linear", "rises linearly, then falls linearly",
+       [] { return std::make_unique<LinearOptions>(); },
+       [](const Choice& choice, int64_t total_steps) {
+         return std::make_unique<LinearSchedule>(choice.as<LinearOptions>(), total_steps);
+       }},
+      {"warmup_stable_decay", "rises linearly, stays, falls at the end (Hu 2024)",
+       [] { return std::make_unique<WarmupStableDecayOptions>(); },
+       [](const Choice& choice, int64_t total_steps) {
+         return std::make_unique<WarmupStableDecaySchedule>(choice.as<WarmupStableDecayOptions>(),
+                                                            total_steps);
+       },
+       check_warmup_stable_decay},
+      {"rsqrt", "level, then one over the root of the step (T5, Switch)",
+       [] { return std::make_unique<RsqrtOptions>(); },
+       [](const Choice& choice, int64_t) {
+         return std::make_unique<RsqrtSchedule>(choice.as<RsqrtOptions>());
+       }},
   };
   return rows;
 }
@@ -63,7 +98,7 @@ const std::vector<ScheduleRow>& schedules() {
 template <typename Rows>
 std::vector<ChoiceRow> choice_rows(const Rows& rows) {
   std::vector<ChoiceRow> choices;
-  for (const auto& row : rows) choices.push_back({row.name, row.meaning, row.options, {}});
+  for (const auto& row : rows) choices.push_back({row.name, row.meaning, row.options, row.check});
   return choices;
 }
 
@@ -92,8 +127,9 @@ std::unique_ptr<Router> make_router(const Choice& choice, const RouterPlace& pla
   return make_from(routers(), choice, place);
 }
 
-std::unique_ptr<Optimizer> make_optimizer(const Choice& choice, std::span<Weight* const> weights) {
-  return make_from(optimizers(), choice, weights);
+std::unique_ptr<Optimizer> make_optimizer(const Choice& choice, std::span<Weight* const> weights,
+                                          const Groups& groups) {
+  return make_from(optimizers(), choice, weights, groups);
 }
 
 std::unique_ptr<Schedule> make_schedule(const Choice& choice, int64_t total_steps) {

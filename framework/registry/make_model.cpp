@@ -46,6 +46,8 @@ class SwitchT5Builder {
     const SwitchT5::Options options{.vocabulary = vocabulary,
                                     .tie_embeddings = config_.model.tie_embeddings,
                                     .init_scale = config_.model.init_scale,
+                                    .loss = {.label_smoothing = config_.train.label_smoothing,
+                                             .output_z = config_.train.output_z_loss},
                                     .encoder = stack_options(StackKind::kEncoder),
                                     .decoder = stack_options(StackKind::kDecoder)};
     return std::make_unique<SwitchT5>(options, feed_forwards(StackKind::kEncoder),

@@ -69,7 +69,7 @@ RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world,
   groups = make_groups(world, static_cast<int>(resolve_expert_ranks(config, world.size())));
   model = make_model(config, vocabulary, *kernels, groups);
   weights = model->weights();
-  optimizer = make_optimizer(config.optimizer, weights);
+  optimizer = make_optimizer(config.optimizer, weights, groups);
   schedule = make_schedule(config.schedule, config.train.steps);
   layout = training_layout(config, world.size());
 }

@@ -89,6 +89,7 @@ void JsonlSink::step(const StepRecord& record) {
                              {"loss", record.loss},
                              {"load_balance", record.load_balance},
                              {"router_z", record.router_z},
+                             {"output_z", record.output_z},
                              {"learning_rate", record.learning_rate},
                              {"gradient_norm", record.gradient_norm},
                              {"skipped", record.skipped},

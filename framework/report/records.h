@@ -29,6 +29,7 @@ struct StepRecord {
   int64_t step = 0;  // updates made, this one included
   double loss = 0;   // mean cross-entropy per target token, nats; no auxiliary terms
   double load_balance = 0, router_z = 0;  // summed over layers
+  double output_z = 0;                    // mean z-loss per target token, with its coefficient
   double learning_rate = 0;
   double gradient_norm = 0;  // before clipping
   bool skipped = false;      // gradient not finite, update left out

@@ -39,20 +39,21 @@ StepRecord TrainStep::accumulate(int64_t number) {
 
   for (Weight* weight : weights_) weight->begin_step();
   for (MoeLayer* layer : moe_layers_) layer->observation().clear();
-  double loss_sum = 0;
+  LossSums sums;
   workspace_.flops().clear();
   for (const MicroBatch& batch : batches) {
-    run_micro_batch(number, batch, 1.0 / totals[0], loss_sum);
+    run_micro_batch(number, batch, 1.0 / totals[0], sums);
   }
   LayerContext ctx = workspace_.context(true, number);
   reduce_gradients(ctx, parts_.groups, weights_);
 
   StepRecord record;
   record.step = number + 1;
-  const std::vector<double> sums =
-      sum_over_ranks(world, {loss_sum, static_cast<double>(workspace_.flops().count())});
-  record.loss = sums[0] / totals[0];
-  record.flops = static_cast<int64_t>(sums[1]);
+  const std::vector<double> all = sum_over_ranks(
+      world, {sums.cross_entropy, sums.output_z, static_cast<double>(workspace_.flops().count())});
+  record.loss = all[0] / totals[0];
+  record.output_z = all[1] / totals[0];
+  record.flops = static_cast<int64_t>(all[2]);
   record.target_tokens = static_cast<int64_t>(totals[0]);
   record.tokens = static_cast<int64_t>(totals[1]);
   record.layers = summarise_layers(world, moe_layers_);
@@ -66,13 +67,16 @@ StepRecord TrainStep::accumulate(int64_t number) {
 }
 
 void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double gradient_scale,
-                                double& loss_sum) {
+                                LossSums& sums) {
   LayerContext ctx = workspace_.context(true, number);
   const ModelBatch on_device = batch.upload_to(ctx);
   const TensorView losses = parts_.model.forward(ctx, on_device, gradient_scale);
   parts_.model.backward(ctx, on_device);
   parts_.model.observe(ctx, on_device);
-  for (double loss : read_back_as<double>(ctx, losses)) loss_sum += loss;
+  for (double loss : read_back_as<double>(ctx, losses)) sums.cross_entropy += loss;
+  if (const TensorView z = parts_.model.output_z(); !z.absent()) {
+    for (double loss : read_back_as<double>(ctx, z)) sums.output_z += loss;
+  }
   workspace_.saved().release_all();
 }
 

@@ -45,8 +45,12 @@ class TrainStep {
   size_t workspace_bytes() const { return workspace_.capacity_bytes(); }
 
  private:
+  // Sums over the targets of a step so far, on this rank.
+  struct LossSums {
+    double cross_entropy = 0, output_z = 0;
+  };
   void run_micro_batch(int64_t number, const MicroBatch& batch, double gradient_scale,
-                       double& loss_sum);
+                       LossSums& sums);
 
   TrainingParts parts_;
   Options options_;

@@ -161,8 +161,10 @@ OpCase large_ends() {
       .weights = {normal_weight("table", {vocabulary, columns})},
       .run =
           [=](ExecContext& ctx, OpRun& run) {
-            cross_entropy(ctx, run.in("logits"), run.in("targets"), 0.5,
+            const CrossEntropy objective{.gradient_scale = 0.5, .label_smoothing = 0.1, .z = 0.01};
+            cross_entropy(ctx, objective, run.in("logits"), run.in("targets"),
                           run.saved("losses", {rows}, Element::kFloat64),
+                          run.saved("z_losses", {rows}, Element::kFloat64),
                           run.saved("dlogits", {rows, vocabulary}));
             softmax(ctx, run.in("scores"),
                     run.output("probs", {rows, vocabulary}, Element::kAccurate));

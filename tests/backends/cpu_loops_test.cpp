@@ -166,6 +166,25 @@ TEST_P(CpuLoops, AnElementsPlaceDoesNotMatter) {
     std::copy_n(from, count, to);
     loops().adamw(count, &step, from, to, first.data(), second.data());
   });
+  const LoopSgd descent{.momentum = 0.9f,
+                        .gradient_scale = 0.7f,
+                        .from_gradient = 1.0f,
+                        .from_velocity = 0.9f,
+                        .step_size = 0.01f,
+                        .decay = 0.001f};
+  expect_same("sgd", [&](int64_t count, const float* from, float* to) {
+    std::vector<float> velocity(from, from + count);
+    std::copy_n(from, count, to);
+    loops().sgd(count, &descent, from, to, velocity.data());
+  });
+  expect_same("adafactor", [&](int64_t count, const float* from, float* to) {
+    std::vector<float> v(static_cast<size_t>(count), 0.5f), u(v);
+    loops().decay_squares(count, from, 0.7f, 1e-30f, 0.3f, 0.7f, v.data());
+    loops().divide_by_root(count, from, v.data(), 0.7f, u.data());
+    std::copy_n(from, count, to);
+    loops().add_squares(count, from, to);
+    loops().decayed_step(count, 0.1f, u.data(), 0.001f, to);
+  });
 }
 
 // The host's type has tests of its own; here every lane and the rest of a row.

@@ -91,18 +91,30 @@ TEST_F(Reference, RmsNormDividesByTheRootOfTheMeanSquarePlusEpsilon) {
 TEST_F(Reference, CrossEntropyOfEqualLogitsIsTheLogarithmOfTheirNumber) {
   const Tensor losses = empty({3}), dlogits = empty({3, 4});
   const Tensor logits = tensor({3, 4}, {5, 5, 5, 5, 0, std::log(2.0), 0, 0, 1, 2, 3, 4});
-  cross_entropy(context(), logits, integers({3}, {2, 1, kIgnoredTarget}), 10, losses, dlogits);
+  cross_entropy(context(), {.gradient_scale = 10}, logits, integers({3}, {2, 1, kIgnoredTarget}),
+                losses, {}, dlogits);
   expect_near(losses, {std::log(4.0), std::log(2.5), 0});
   expect_near(dlogits, {2.5, 2.5, -7.5, 2.5, 2, -6, 2, 2, 0, 0, 0, 0}, 1e-13);
+}
+
+// Z = 4: the loss is still log 4; smoothing takes 0.1 of the target and spreads it over the four.
+TEST_F(Reference, CrossEntropyIsPlainWhateverIsTrainedOn) {
+  const Tensor losses = empty({2}), z_losses = empty({2}), dlogits = empty({2, 4});
+  cross_entropy(context(), {.gradient_scale = 10, .label_smoothing = 0.1, .z = 0.5},
+                tensor({2, 4}, {0, 0, 0, 0, 1, 2, 3, 4}), integers({2}, {2, kIgnoredTarget}),
+                losses, z_losses, dlogits);
+  const double log_z = std::log(4.0), each = 10 * (0.25 * (1 + log_z) - 0.025);
+  expect_near(losses, {log_z, 0});
+  expect_near(z_losses, {0.5 * log_z * log_z, 0});
+  expect_near(dlogits, {each, each, each - 9, each, 0, 0, 0, 0}, 1e-13);
 }
 
 TEST_F(Reference, LookingUpOutsideTheTableIsRefused) {
   const auto table = device_weight<double>(device_, {2, 1}, {1, 2});
   EXPECT_THROW(embedding(context(), *table, integers({1}, {2}), empty({1, 1})), Error);
   EXPECT_THROW(embedding(context(), *table, integers({1}, {-1}), empty({1, 1})), Error);
-  EXPECT_THROW(
-      cross_entropy(context(), empty({1, 2}), integers({1}, {2}), 1, empty({1}), TensorView()),
-      Error);
+  EXPECT_THROW(cross_entropy(context(), {}, empty({1, 2}), integers({1}, {2}), empty({1}), {}, {}),
+               Error);
 }
 
 // The first step moves every weight by the learning rate against its gradient's sign; then decay.

@@ -17,29 +17,34 @@ constexpr double kGradientScale = 0.125;
 const GlobalBatch kBatch{.sequences = 2, .length = 4, .ids = {3, 1, 3, 0, 6, 3, 1, 0}};
 const std::vector<int32_t> kTargets = {2, kIgnoredTarget, 0, 6, kIgnoredTarget, 5, 5, 1};
 
-// kGradientScale times the summed cross-entropy of targets that aren't ignored, by plain loops.
-double loss_by_hand(const Numbers& logits) {
+// kGradientScale times the sum over targets that aren't ignored of cross-entropy, smoothed, and
+// z-loss, by plain loops.
+double loss_by_hand(const Numbers& logits, const LossOptions& options = {}) {
   double sum = 0;
   for (size_t t = 0; t < kTargets.size(); ++t) {
     if (kTargets[t] == kIgnoredTarget) continue;
     double total = 0;
     for (size_t v = 0; v < kVocabulary; ++v) total += std::exp(logits[t * kVocabulary + v]);
-    sum += std::log(total) - logits[t * kVocabulary + static_cast<size_t>(kTargets[t])];
+    const double log_z = std::log(total), spread = options.label_smoothing / kVocabulary;
+    for (size_t v = 0; v < kVocabulary; ++v) sum += spread * (log_z - logits[t * kVocabulary + v]);
+    const double at_target = logits[t * kVocabulary + static_cast<size_t>(kTargets[t])];
+    sum += (1 - options.label_smoothing) * (log_z - at_target) + options.output_z * log_z * log_z;
   }
   return kGradientScale * sum;
 }
 
 class HeadCheck : public LayerCase {
  public:
-  explicit HeadCheck(bool tied)
-      : rows_(kBatch, memory()),
+  explicit HeadCheck(bool tied, const LossOptions& options = {})
+      : options_(options),
+        rows_(kBatch, memory()),
         embedding_("table", kVocabulary, kModel, DType::kFloat64, memory(), 1),
         targets_(DType::kInt32, {rows_.tokens()}),
         dh_(normal_tensor("dh", {rows_.tokens(), kModel})) {
     if (tied) {
-      head_.emplace(embedding_.table());
+      head_.emplace(embedding_.table(), options);
     } else {
-      head_.emplace("lm_head", kVocabulary, kModel, 1.0, DType::kFloat64, memory(), 1);
+      head_.emplace("lm_head", kVocabulary, kModel, 1.0, DType::kFloat64, memory(), 1, options);
     }
     set_normal_weights(ctx(), embedding_.weights(), 1);
     set_normal_weights(ctx(), head_->weights(), 1);
@@ -51,7 +56,7 @@ class HeadCheck : public LayerCase {
     release();
     h_ = embedding_.forward(ctx(), rows_.rows(), DType::kFloat64);
     LmHead::Saved saved;
-    return loss_by_hand(numbers_of(ctx(), head_->logits(ctx(), h_, saved)));
+    return loss_by_hand(numbers_of(ctx(), head_->logits(ctx(), h_, saved)), options_);
   }
   // Sum of kGradientScale * losses as the layer computes them.
   double loss() {
@@ -74,10 +79,12 @@ class HeadCheck : public LayerCase {
   }
 
   LmHead& head() { return *head_; }
+  const LmHead::Saved& saved() const { return saved_; }
   Weight& table() { return embedding_.table(); }
   const Tensor& dh() const { return dh_; }
 
  private:
+  LossOptions options_;
   BatchRows rows_;
   EmbeddingLayer embedding_;
   std::optional<LmHead> head_;
@@ -101,6 +108,27 @@ TEST(LmHead, UntiedGradientsMatchFiniteDifferences) {
   check.backward();
   expect_gradients({differentiated(check.table()), differentiated(*check.head().weights().front())},
                    [&] { return check.objective(); });
+}
+
+TEST(LmHead, GradientsHaveSmoothingAndZLossesAndTheLossHasNeither) {
+  const LossOptions options{.label_smoothing = 0.2, .output_z = 0.05};
+  for (const bool tied : {false, true}) {
+    HeadCheck plain(tied), check(tied, options);
+    EXPECT_EQ(check.loss(), plain.loss());
+    check.backward();
+    expect_gradients({differentiated(check.table())}, [&] { return check.objective(); });
+    EXPECT_TRUE(plain.saved().output_z.absent());
+
+    HeadCheck only_z(tied, {.output_z = options.output_z});
+    const double z = only_z.objective() - plain.objective();
+    check.loss();
+    const Numbers z_losses = numbers_of(check.ctx(), check.saved().output_z);
+    EXPECT_NEAR(kGradientScale * std::accumulate(z_losses.begin(), z_losses.end(), 0.0), z, 1e-12);
+
+    check.ctx().training = false;  // evaluation: the same loss, and no more
+    EXPECT_EQ(check.loss(), plain.loss());
+    EXPECT_TRUE(check.saved().output_z.absent());
+  }
 }
 
 TEST(LmHead, LossIsTheCrossEntropyOfTargetsThatCount) {

@@ -30,6 +30,7 @@ ModelOptions options_under_test() {
   options.jitter = 0.1;
   options.capacity = {.train_factor = 1.0, .min_tokens = 1};
   options.losses = {.load_balance = 0.3, .router_z = 0.05};
+  options.output_loss.output_z = 0.02;
   return options;
 }
 
@@ -57,6 +58,7 @@ class Objective {
       for (double loss : numbers_of(ctx, model().forward(ctx, on_device, 1.0 / targets_))) {
         sum += loss / targets_;
       }
+      for (double loss : numbers_of(ctx, model().output_z())) sum += loss / targets_;
       note_margins(ctx);
       if (with_gradients) model().backward(ctx, on_device);
       model().observe(ctx, on_device);

@@ -86,6 +86,7 @@ std::unique_ptr<SwitchT5> make_switch_t5(const ModelOptions& options, DType dtyp
   const SwitchT5::Options model{.vocabulary = options.vocabulary,
                                 .tie_embeddings = options.tie_embeddings,
                                 .init_scale = options.init_scale,
+                                .loss = options.output_loss,
                                 .encoder = stack_options(options, StackKind::kEncoder),
                                 .decoder = stack_options(options, StackKind::kDecoder)};
   const auto ffns = [&](StackKind kind) {

@@ -43,6 +43,7 @@ struct ModelOptions {
   double dropout = 0, jitter = 0, init_scale = 1;
   CapacityRule capacity;
   AuxiliaryLosses losses;
+  LossOptions output_loss;
 };
 
 bool is_sparse(int64_t step, int64_t block);

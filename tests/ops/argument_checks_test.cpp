@@ -254,7 +254,7 @@ std::vector<WrongCall> wrong_elementwise() {
       {"cross_entropy",
        {"cross_entropy", "losses", "float32", "float64 [2]"},
        [](auto& ctx, auto& t) {
-         cross_entropy(ctx, t.f({2, 4}), t.i({2}), 1, t.f({2}), {});
+         cross_entropy(ctx, {}, t.f({2, 4}), t.i({2}), t.f({2}), {}, {});
        }},
       {"sum_of_squares",
        {"sum_of_squares", "sum", "float64 [1]"},
@@ -264,6 +264,30 @@ std::vector<WrongCall> wrong_elementwise() {
       {"adamw",
        {"adamw", "second moment", "[3]", "[2]"},
        [](auto& ctx, auto& t) { adamw(ctx, {}, t.f({2}), t.f({2}), t.f({2}), t.f({3})); }},
+      {"cross_entropy_z",
+       {"cross_entropy", "z losses", "[3]", "[2]"},
+       [](auto& ctx, auto& t) {
+         cross_entropy(ctx, {}, t.f({2, 4}), t.i({2}), t(DType::kFloat64, {2}),
+                       t(DType::kFloat64, {3}), {});
+       }},
+      {"sgd",
+       {"sgd", "momentum 0.5 without velocity"},
+       [](auto& ctx, auto& t) { sgd(ctx, {.momentum = 0.5}, t.f({2}), t.f({2}), {}); }},
+      {"sgd_velocity",
+       {"sgd", "velocity", "[3]", "[2]"},
+       [](auto& ctx, auto& t) { sgd(ctx, {.momentum = 0.5}, t.f({2}), t.f({2}), t.f({3})); }},
+      {"adafactor_columns",
+       {"adafactor_moments", "column moments", "[2, 3]", "[2, 4]"},
+       [](auto& ctx, auto& t) {
+         adafactor_moments(ctx, {}, t.f({2, 3, 4}), t.f({2, 3, 4}), {t.f({2, 3}), t.f({2, 3})},
+                           t(DType::kFloat64, {2, 2}));
+       }},
+      {"adafactor_elements",
+       {"adafactor_update", "weight", "[2, 3, 4]", "2 dimensions"},
+       [](auto& ctx, auto& t) {
+         adafactor_update(ctx, 1, 0, t(DType::kFloat64, {2}), t.f({2, 3, 4}), t.f({2, 3, 4}),
+                          {t.f({2, 12}), {}});
+       }},
   };
 }
 

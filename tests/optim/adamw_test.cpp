@@ -6,6 +6,7 @@
 #include <map>
 
 #include "backends/reference/reference_kernels.h"
+#include "optim/role_weights.h"
 #include "support/backends.h"
 #include "support/layer_rank.h"
 
@@ -35,23 +36,6 @@ struct PaperAdamW {
   }
 };
 
-// One weight of each role.
-std::vector<std::unique_ptr<Weight>> weights_of_all_roles(DType dtype, Memory& memory) {
-  std::vector<std::unique_ptr<Weight>> weights;
-  const auto add = [&](const std::string& name, WeightRole role, const Shape& shape,
-                       ExpertRange experts = {}) {
-    weights.push_back(std::make_unique<Weight>(name, role, dtype, shape, memory, experts));
-  };
-  add("dense", WeightRole::kDense, {3, 4});
-  add("expert.*.wi", WeightRole::kExpert, {2, 3, 4}, {1, 2, 5});
-  add("no_expert.*.wi", WeightRole::kExpert, {0, 3, 4}, {5, 0, 5});
-  add("router", WeightRole::kRouter, {5, 4});
-  add("norm", WeightRole::kNorm, {4});
-  add("embedding", WeightRole::kEmbedding, {7, 4});
-  add("position_bias", WeightRole::kPositionBias, {6, 2});
-  return weights;
-}
-
 bool decays(const std::string& name) { return name != "norm" && name != "position_bias"; }
 
 // Tolerance in units of the largest weight.
@@ -61,10 +45,8 @@ void check_against_paper(OnlyRank& rank, DType dtype, double tolerance) {
   options.beta2 = 0.95;
   options.epsilon = 1e-3;  // large enough to show where it stands
   options.weight_decay = 0.1;
-  const auto owned = weights_of_all_roles(dtype, rank.memory());
-  std::vector<Weight*> weights;
-  for (const auto& weight : owned) weights.push_back(weight.get());
-  set_normal_weights(rank.ctx(), weights, 1);
+  const RoleWeights owned(rank.ctx(), dtype, rank.memory());
+  const std::vector<Weight*> weights = owned.pointers();
   std::map<std::string, Numbers> theta;
   for (Weight* weight : weights) theta[weight->name()] = numbers_of(rank.ctx(), weight->master());
 

@@ -56,5 +56,70 @@ TEST(LinearWarmupCosine, WorksAtItsCorners) {
   EXPECT_DOUBLE_EQ(schedule(1.0, 20, 0.1, 10).learning_rate(9), 0.5);  // not even all of it
 }
 
+// 10 steps of warm-up, then 101 that fall from step 10 to step 110, the last one.
+TEST(Linear, RisesAndFallsInStraightLines) {
+  LinearOptions options;
+  options.learning_rate = 2.0;
+  options.warmup_steps = 10;
+  options.final_ratio = 0.2;
+  const LinearSchedule linear(options, 111);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(0), 0.2);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(4), 1.0);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(9), 2.0);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(10), 2.0);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(11), 2.0 - 1.6 / 100);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(60), 1.2);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(110), 0.4);
+  EXPECT_DOUBLE_EQ(linear.learning_rate(100000), 0.4);
+}
+
+// 4 steps up, 6 level, 10 down: the last, step 19, stands at the end.
+TEST(WarmupStableDecay, RisesStaysAndFalls) {
+  WarmupStableDecayOptions options;
+  options.learning_rate = 2.0;
+  options.warmup_steps = 4;
+  options.decay_steps = 10;
+  options.final_ratio = 0.1;
+  const WarmupStableDecaySchedule straight(options, 20);
+  EXPECT_DOUBLE_EQ(straight.learning_rate(0), 0.5);
+  EXPECT_DOUBLE_EQ(straight.learning_rate(3), 2.0);
+  EXPECT_DOUBLE_EQ(straight.learning_rate(9), 2.0);
+  EXPECT_DOUBLE_EQ(straight.learning_rate(10), 2.0 - 0.18);
+  EXPECT_DOUBLE_EQ(straight.learning_rate(14), 1.1);
+  EXPECT_DOUBLE_EQ(straight.learning_rate(19), 0.2);
+  EXPECT_DOUBLE_EQ(straight.learning_rate(1000), 0.2);
+
+  options.decay = WarmupStableDecayOptions::Decay::kOneMinusRoot;
+  options.decay_steps = 16;
+  const WarmupStableDecaySchedule root(options, 20);
+  EXPECT_DOUBLE_EQ(root.learning_rate(7), 0.2 + 1.8 * 0.5);  // a quarter of the way
+  EXPECT_DOUBLE_EQ(root.learning_rate(19), 0.2);
+}
+
+TEST(WarmupStableDecay, DecaysOverAFifthUnlessTold) {
+  WarmupStableDecayOptions options;
+  options.warmup_steps = 0;
+  EXPECT_EQ(options.resolve_decay_steps(1000), 200);
+  EXPECT_EQ(options.resolve_decay_steps(2), 1);
+  EXPECT_DOUBLE_EQ(WarmupStableDecaySchedule(options, 1).learning_rate(0), 0.0);
+  EXPECT_DOUBLE_EQ(WarmupStableDecaySchedule(options, 1000).learning_rate(799), 1e-3);
+  EXPECT_LT(WarmupStableDecaySchedule(options, 1000).learning_rate(800), 1e-3);
+}
+
+// Parity 8.13.
+TEST(Rsqrt, IsLevelForTheWarmupAndFallsWithTheRoot) {
+  const RsqrtSchedule pretraining({});
+  EXPECT_DOUBLE_EQ(pretraining.learning_rate(0), 0.01);
+  EXPECT_DOUBLE_EQ(pretraining.learning_rate(9999), 0.01);
+  EXPECT_DOUBLE_EQ(pretraining.learning_rate(10000), 0.01);
+  EXPECT_LT(pretraining.learning_rate(10001), 0.01);
+  EXPECT_DOUBLE_EQ(pretraining.learning_rate(40000), 0.005);
+  RsqrtOptions options;
+  options.factor = 3.0;
+  options.warmup_steps = 4;
+  EXPECT_DOUBLE_EQ(RsqrtSchedule(options).learning_rate(0), 1.5);
+  EXPECT_DOUBLE_EQ(RsqrtSchedule(options).learning_rate(9), 1.0);
+}
+
 }  // namespace
 }  // namespace switchyard::test

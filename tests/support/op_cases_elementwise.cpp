@@ -1,5 +1,5 @@
 // Cases of Norm, Elementwise, RandomOps, Loss and Update.
-#include <numeric>
+#include <cmath>
 
 #include "support/op_cases.h"
 
@@ -180,33 +180,54 @@ struct CrossEntropyCase {
   Numbers targets;
   double scale = 1;   // of the gradient
   double spread = 1;  // of the logits
+  double smoothing = 0, z = 0;
 };
+
+// What the gradient is of, from the logits alone, as its papers write it.
+double training_objective(const CrossEntropyCase& c, const Numbers& logits) {
+  const auto vocabulary = static_cast<size_t>(c.vocabulary);
+  double sum = 0;
+  for (size_t t = 0; t < c.targets.size(); ++t) {
+    if (c.targets[t] == kIgnoredTarget) continue;
+    const double* row = logits.data() + t * vocabulary;
+    double z = 0;
+    for (size_t v = 0; v < vocabulary; ++v) z += std::exp(row[v]);
+    for (size_t v = 0; v < vocabulary; ++v) {
+      const bool is_target = static_cast<double>(v) == c.targets[t];
+      const double wanted =
+          (is_target ? 1 - c.smoothing : 0) + c.smoothing / static_cast<double>(vocabulary);
+      sum -= wanted * std::log(std::exp(row[v]) / z);
+    }
+    sum += c.z * std::log(z) * std::log(z);
+  }
+  return c.scale * sum;
+}
 
 OpCase cross_entropy_case(const CrossEntropyCase& c) {
   const Shape shape = {c.rows, c.vocabulary};
+  const CrossEntropy objective = {
+      .gradient_scale = c.scale, .label_smoothing = c.smoothing, .z = c.z};
   return {
       .name = "cross_entropy_" + c.name,
       .inputs = {normal("logits", shape, c.spread),
                  given("targets", Element::kInt32, {c.rows}, c.targets)},
       .run =
           [=](ExecContext& ctx, OpRun& run) {
-            cross_entropy(ctx, run.in("logits"), run.in("targets"), c.scale,
-                          run.output("losses", {c.rows}, Element::kFloat64), {});
+            cross_entropy(ctx, objective, run.in("logits"), run.in("targets"),
+                          run.output("losses", {c.rows}, Element::kFloat64),
+                          run.saved("z", {c.rows}, Element::kFloat64), {});
           },
       .backward =
           [=](ExecContext& ctx, OpRun& run) {
             const TensorView losses = run.saved("losses2", {c.rows}, Element::kFloat64);
-            cross_entropy(ctx, run.in("logits"), run.in("targets"), c.scale, losses,
+            cross_entropy(ctx, objective, run.in("logits"), run.in("targets"), losses, {},
                           run.d_input("logits"));
             const TensorView in_place = run.saved("in_place", shape);
             copy(ctx, run.in("logits"), in_place);
-            cross_entropy(ctx, in_place, run.in("targets"), c.scale, losses, in_place);
+            cross_entropy(ctx, objective, in_place, run.in("targets"), losses,
+                          run.saved("z2", {c.rows}, Element::kFloat64), in_place);
           },
-      .objective =
-          [=](OpRun& run) {
-            const Numbers losses = run.numbers("losses");
-            return c.scale * std::accumulate(losses.begin(), losses.end(), 0.0);
-          },
+      .objective = [=](OpRun& run) { return training_objective(c, run.numbers("logits")); },
       .tolerance = {.float32 = 5e-6},
   };
 }
@@ -244,6 +265,60 @@ OpCase adamw_case(const std::string& name, int64_t count, const AdamWStep& step)
   };
 }
 
+OpCase sgd_case(const std::string& name, int64_t count, const SgdStep& step) {
+  return {
+      .name = "sgd_" + name,
+      .inputs = {given("w0", Element::kAccurate, {count}, normal_numbers("w0", {count})),
+                 given("g", Element::kAccurate, {count}, normal_numbers("g", {count}, 0.1)),
+                 given("v0", Element::kAccurate, {count}, normal_numbers("v0", {count}, 0.1))},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView w = run.output("w", {count}, Element::kAccurate);
+            const TensorView v = run.saved("v", {count}, Element::kAccurate);
+            copy(ctx, run.in("w0"), w);
+            copy(ctx, run.in("v0"), v);
+            sgd(ctx, step, w, run.in("g"), step.momentum > 0 ? v : TensorView());
+          },
+  };
+}
+
+// Both halves of Adafactor on [N, out, in], or on [N, elements].
+OpCase adafactor_case(const std::string& name, const Shape& shape, const AdafactorStep& step,
+                      double decay) {
+  const bool factored = shape.rank() == 3;
+  const int64_t count = shape[0];
+  const Shape row_shape = {count, shape[1]}, column_shape = {count, shape[-1]};
+  const auto squares = [](const std::string& which, const Shape& of) {
+    Numbers numbers = normal_numbers(which, of, 0.1);
+    for (double& value : numbers) value = value * value + 1e-4;
+    return given(which, Element::kAccurate, of, numbers);
+  };
+  Numbers gradient = normal_numbers("g", shape, 0.1);
+  if (factored && count > 0) std::fill_n(gradient.begin(), shape[2], 0.0);  // a row
+  return {
+      .name = "adafactor_" + name,
+      .inputs = {given("w0", Element::kAccurate, shape, normal_numbers("w0", shape)),
+                 given("g", Element::kAccurate, shape, gradient), squares("rows0", row_shape),
+                 squares("columns0", column_shape),
+                 given("sizes", Element::kFloat64, {count}, normal_numbers("sizes", {count}, 0.1))},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView w = run.output("w", shape, Element::kAccurate);
+            const TensorView rows = run.saved("rows", row_shape, Element::kAccurate);
+            const TensorView columns = run.saved("columns", column_shape, Element::kAccurate);
+            copy(ctx, run.in("w0"), w);
+            copy(ctx, run.in("rows0"), rows);
+            copy(ctx, run.in("columns0"), columns);
+            const AdafactorMoments moments{rows, factored ? columns : TensorView()};
+            adafactor_moments(ctx, step, w, run.in("g"), moments,
+                              run.saved("sums", {count, 2}, Element::kFloat64));
+            adafactor_update(ctx, step.gradient_scale, decay, run.in("sizes"), w, run.in("g"),
+                             moments);
+          },
+      .tolerance = {.float32 = 4e-6},
+  };
+}
+
 }  // namespace
 
 void add_elementwise_cases(std::vector<OpCase>& cases) {
@@ -277,6 +352,9 @@ void add_elementwise_cases(std::vector<OpCase>& cases) {
   cases.push_back(cross_entropy_case({"no_rows", 0, 5, {}}));
   cases.push_back(cross_entropy_case({"one_word", 2, 1, {0, -100}}));
   cases.push_back(cross_entropy_case({"large_logits", 3, 17, {1, 2, 16}, 1, 40}));
+  cases.push_back(cross_entropy_case({"smoothed", 3, 9, {0, -100, 8}, 0.5, 1, 0.1}));
+  cases.push_back(cross_entropy_case({"z", 3, 70, {0, -100, 69}, 0.5, 2, 0.0, 0.01}));
+  cases.push_back(cross_entropy_case({"smoothed_z", 4, 33, {0, 5, -100, 32}, 2, 2, 0.2, 0.1}));
 
   cases.push_back(sum_of_squares_case(0));
   cases.push_back(sum_of_squares_case(1));
@@ -291,6 +369,22 @@ void add_elementwise_cases(std::vector<OpCase>& cases) {
                               .step = 7,
                               .gradient_scale = 0.3}));
   cases.push_back(adamw_case("empty", 0, {.learning_rate = 1e-2}));
+  const SgdStep descent{
+      .learning_rate = 3e-2, .momentum = 0.9, .weight_decay = 0.1, .gradient_scale = 0.3};
+  SgdStep nesterov = descent, plain = descent;
+  nesterov.nesterov = true;
+  plain.momentum = 0;
+  cases.push_back(sgd_case("momentum", 65, descent));
+  cases.push_back(sgd_case("nesterov", 65, nesterov));
+  cases.push_back(sgd_case("plain", 13, plain));
+  cases.push_back(sgd_case("empty", 0, descent));
+  const AdafactorStep later{.decay = 0.8, .gradient_scale = 0.3};
+  cases.push_back(adafactor_case("first", {1, 5, 7}, {}, 0.0));
+  cases.push_back(adafactor_case("matrices", {3, 65, 33}, later, 0.01));
+  cases.push_back(adafactor_case("blocks", {2, 130, 300}, later, 0.01));
+  cases.push_back(adafactor_case("elements", {3, 33}, later, 0.01));
+  cases.push_back(adafactor_case("parts", {2, 8200}, later, 0.01));
+  cases.push_back(adafactor_case("none", {0, 5, 7}, later, 0.01));
 }
 
 }  // namespace switchyard::test

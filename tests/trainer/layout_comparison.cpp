@@ -64,8 +64,8 @@ class SmallRun {
 
 StepTrace::Named copy_of(const std::string& name, const Weight& weight, TensorView view) {
   const float* data = view.data<float>();
-  StepTrace::Named copy{name, {data, data + view.elements()}};
-  if (weight.is_expert()) copy.expert_elements = view.shape()[1] * view.shape()[2];
+  StepTrace::Named copy{name, {data, data + view.elements()}, weight.is_expert() ? 1 : 0};
+  for (int i = 1; i < view.shape().rank(); ++i) copy.expert_elements *= view.shape()[i];
   return copy;
 }
 
@@ -143,6 +143,7 @@ void expect_same_record(const StepRecord& seen, const StepRecord& expected) {
   near(seen.loss, expected.loss, "loss");
   near(seen.load_balance, expected.load_balance, "load_balance");
   near(seen.router_z, expected.router_z, "router_z");
+  near(seen.output_z, expected.output_z, "output_z");
   near(seen.gradient_norm, expected.gradient_norm, "gradient_norm");
   EXPECT_EQ(seen.target_tokens, expected.target_tokens);
   EXPECT_EQ(seen.dropped_share, expected.dropped_share);
@@ -190,6 +191,21 @@ std::vector<LayoutCase> threaded_layouts() {
       {"bfloat16_accumulated_3x1", 3, 1, {"train.precision=bfloat16", "train.micro_batches=4"}},
       {"all_to_one_expert_2x2", 2, 2, {}, true},
       {"all_to_one_expert_4x4", 4, 4, {}, true},
+  };
+}
+
+std::vector<LayoutCase> optimizer_layouts() {
+  const std::string adafactor = "optimizer={type: adafactor, min_size_to_factor: 8, weight_decay: ";
+  const std::vector<std::string> layer = {adafactor + "0.1}"};
+  const std::vector<std::string> expert = {adafactor + "0, stacked_experts: expert}"};
+  const std::vector<std::string> losses = {
+      "optimizer={type: sgd, groups: {router: {learning_rate_scale: 0.1}}}",
+      "train.label_smoothing=0.1", "train.output_z_loss=0.001"};
+  return {
+      {"adafactor_layer_2x2", 2, 2, layer},   {"adafactor_layer_3x3", 3, 3, layer},
+      {"adafactor_layer_4x2", 4, 2, layer},   {"adafactor_layer_8x8", 8, 8, layer},
+      {"adafactor_expert_2x1", 2, 1, expert}, {"adafactor_expert_3x3", 3, 3, expert},
+      {"adafactor_expert_4x4", 4, 4, expert}, {"sgd_with_all_losses_3x3", 3, 3, losses},
   };
 }
 

@@ -21,8 +21,10 @@ struct LayoutCase {
 };
 void PrintTo(const LayoutCase& layout, std::ostream* out);
 
-// The layouts of ranks as threads, and those that mpirun starts with `ranks`.
+// The layouts of ranks as threads; of these, with other optimizers and losses; and those that
+// mpirun starts with `ranks`.
 std::vector<LayoutCase> threaded_layouts();
+std::vector<LayoutCase> optimizer_layouts();
 std::vector<LayoutCase> mpirun_layouts(int ranks);
 
 // A whole training state: weights, gradients and optimizer state by global name, experts stacked.

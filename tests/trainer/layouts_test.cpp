@@ -19,6 +19,27 @@ TEST_P(ThreadedLayouts, ThirtyStepsAgreeWithOneRank) {
 INSTANTIATE_TEST_SUITE_P(All, ThreadedLayouts, testing::ValuesIn(threaded_layouts()),
                          [](const auto& tested) { return tested.param.name; });
 
+INSTANTIATE_TEST_SUITE_P(Optimizers, ThreadedLayouts, testing::ValuesIn(optimizer_layouts()),
+                         [](const auto& tested) { return tested.param.name; });
+
+// What is reported is plain, whatever is trained on.
+TEST(LayoutComparison, SmoothingAndZLossesTrainButAreNotInTheLoss) {
+  const std::vector<StepTrace> plain = run_reference({"plain"});
+  const std::vector<StepTrace> smoothed =
+      run_reference({.name = "smoothed", .overrides = {"train.label_smoothing=0.3"}});
+  const std::vector<StepTrace> with_z =
+      run_reference({.name = "with_z", .overrides = {"train.output_z_loss=0.01"}});
+  for (const auto* other : {&smoothed, &with_z}) {
+    EXPECT_EQ(other->front().record.loss, plain.front().record.loss);
+    EXPECT_NE(other->front().record.gradient_norm, plain.front().record.gradient_norm);
+    EXPECT_NE(other->back().record.loss, plain.back().record.loss);
+  }
+  EXPECT_EQ(plain.front().record.output_z, 0.0);
+  EXPECT_EQ(smoothed.front().record.output_z, 0.0);
+  // About 0.01 log(128)^2: first logits are near 0.
+  EXPECT_NEAR(with_z.front().record.output_z, 0.01 * 23.5, 0.15);
+}
+
 TEST(LayoutComparison, TheSmallRunLearnsAndTheForcedOneStarvesExperts) {
   const std::vector<StepTrace> plain = run_reference({"plain"});
   EXPECT_LT(plain.back().record.loss, plain.front().record.loss);

@@ -137,6 +137,7 @@ std::vector<ResumeCase> cases() {
           {precision + "_on_" + std::to_string(ranks), ranks, {"train.precision=" + precision}});
     }
   }
+  all.push_back({"adafactor_on_3", 3, {"optimizer={type: adafactor, min_size_to_factor: 8}"}});
   return all;
 }
 

@@ -107,12 +107,21 @@ class CpuKernels final : public Kernels {
                              TensorView position, TensorView weight, TensorView dy,
                              TensorView drows, TensorView dweight) override;
 
-  void cross_entropy(ExecContext& ctx, TensorView logits, TensorView targets, double gradient_scale,
-                     TensorView losses, TensorView dlogits) override;
+  void cross_entropy(ExecContext& ctx, const CrossEntropy& objective, TensorView logits,
+                     TensorView targets, TensorView losses, TensorView z_losses,
+                     TensorView dlogits) override;
 
   void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) override;
   void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight, TensorView gradient,
              TensorView first, TensorView second) override;
+  void sgd(ExecContext& ctx, const SgdStep& step, TensorView weight, TensorView gradient,
+           TensorView velocity) override;
+  void adafactor_moments(ExecContext& ctx, const AdafactorStep& step, TensorView weight,
+                         TensorView gradient, const AdafactorMoments& moments,
+                         TensorView sums) override;
+  void adafactor_update(ExecContext& ctx, double gradient_scale, double decay,
+                        TensorView step_sizes, TensorView weight, TensorView gradient,
+                        const AdafactorMoments& moments) override;
 
  private:
   // Compact copies of indexed rows, in the context's scratch.

@@ -6,13 +6,17 @@
 
 namespace switchyard {
 
-void CpuKernels::cross_entropy(ExecContext&, TensorView logits_view, TensorView targets_view,
-                               double gradient_scale, TensorView losses_view,
-                               TensorView dlogits_view) {
+void CpuKernels::cross_entropy(ExecContext&, const CrossEntropy& objective, TensorView logits_view,
+                               TensorView targets_view, TensorView losses_view,
+                               TensorView z_losses_view, TensorView dlogits_view) {
   const int64_t classes = logits_view.shape()[1];
   const int32_t* targets = targets_view.data<int32_t>();
   double* losses = losses_view.data<double>();
-  const float factor = static_cast<float>(gradient_scale);
+  double* z_losses = z_losses_view.absent() ? nullptr : z_losses_view.data<double>();
+  const double smoothing = objective.label_smoothing;
+  const float target_share = static_cast<float>(objective.gradient_scale * (1 - smoothing));
+  const float spread =
+      static_cast<float>(objective.gradient_scale * smoothing / static_cast<double>(classes));
   cpu::with_activation(logits_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T* logits = logits_view.data<T>();
@@ -24,6 +28,7 @@ void CpuKernels::cross_entropy(ExecContext&, TensorView logits_view, TensorView 
         const int32_t target = targets[t];
         if (target == kIgnoredTarget) {
           losses[t] = 0;
+          if (z_losses != nullptr) z_losses[t] = 0;
           if (gradient_row != nullptr) std::fill_n(gradient_row, classes, T{});
           continue;
         }
@@ -34,10 +39,17 @@ void CpuKernels::cross_entropy(ExecContext&, TensorView logits_view, TensorView 
             gradient_row == nullptr ? nullptr : cpu::target(gradient_row, buffer.data());
         float max = 0;
         const float sum = loops_.exp_sum(classes, row, gradient, &max);
-        losses[t] = static_cast<double>(max) - at_target + std::log(static_cast<double>(sum));
+        const double log_sum = std::log(static_cast<double>(sum));
+        losses[t] = static_cast<double>(max) - at_target + log_sum;
+        const double log_sum_exp = static_cast<double>(max) + log_sum;
+        if (z_losses != nullptr) z_losses[t] = objective.z * log_sum_exp * log_sum_exp;
         if (gradient == nullptr) continue;
-        loops_.scale(classes, gradient, factor / sum, gradient);
-        gradient[target] -= factor;
+        const double factor = objective.gradient_scale * (1 + 2 * objective.z * log_sum_exp);
+        loops_.scale(classes, gradient, static_cast<float>(factor) / sum, gradient);
+        if (spread != 0) {
+          for (int64_t v = 0; v < classes; ++v) gradient[v] -= spread;
+        }
+        gradient[target] -= target_share;
         cpu::store(loops_, classes, gradient, gradient_row);
       }
     });

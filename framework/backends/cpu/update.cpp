@@ -45,4 +45,27 @@ void CpuKernels::adamw(ExecContext&, const AdamWStep& step, TensorView weight, T
   });
 }
 
+void CpuKernels::sgd(ExecContext&, const SgdStep& step, TensorView weight, TensorView gradient,
+                     TensorView velocity) {
+  const cpu::LoopSgd loop{
+      .momentum = static_cast<float>(step.momentum),
+      .gradient_scale = static_cast<float>(step.gradient_scale),
+      .from_gradient = step.nesterov ? 1.0f : 0.0f,
+      .from_velocity = step.nesterov ? static_cast<float>(step.momentum) : 1.0f,
+      .step_size = static_cast<float>(step.learning_rate),
+      .decay = static_cast<float>(step.learning_rate * step.weight_decay),
+  };
+  const float* g = gradient.data<float>();
+  float* w = weight.data<float>();
+  float* v = velocity.absent() ? nullptr : velocity.data<float>();
+  const float plain = static_cast<float>(step.learning_rate * step.gradient_scale);
+  team_.ranges(weight.elements(), 3, [&](int64_t begin, int64_t end) {
+    if (v == nullptr) {
+      loops_.decayed_step(end - begin, plain, g + begin, loop.decay, w + begin);
+    } else {
+      loops_.sgd(end - begin, &loop, g + begin, w + begin, v + begin);
+    }
+  });
+}
+
 }  // namespace switchyard

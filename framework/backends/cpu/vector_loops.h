@@ -40,6 +40,13 @@ struct LoopAdamW {
   float decay;                 // learning rate * weight decay
 };
 
+struct LoopSgd {
+  float momentum, gradient_scale;
+  float from_gradient, from_velocity;  // what the direction is made of
+  float step_size;                     // learning rate
+  float decay;                         // learning rate * weight decay
+};
+
 // n counts elements. Pointers of one call are equal or do not overlap.
 struct VectorLoops {
   const char* name;  // "portable", "avx2", "avx512"
@@ -117,6 +124,16 @@ struct VectorLoops {
 
   void (*adamw)(int64_t n, const LoopAdamW* step, const float* gradient, float* weight,
                 float* first, float* second);
+  void (*sgd)(int64_t n, const LoopSgd* step, const float* gradient, float* weight,
+              float* velocity);
+  void (*add_squares)(int64_t n, const float* x, float* y);  // y += x^2
+  // v = decay v + rest ((scale x)^2 + epsilon)
+  void (*decay_squares)(int64_t n, const float* x, float scale, float epsilon, float decay,
+                        float rest, float* v);
+  // y = factor * x / sqrt(v)
+  void (*divide_by_root)(int64_t n, const float* x, const float* v, float factor, float* y);
+  // weight -= factor * x + decay * weight
+  void (*decayed_step)(int64_t n, float factor, const float* x, float decay, float* weight);
 };
 
 extern const VectorLoops kPortableLoops;

@@ -46,6 +46,11 @@ const VectorLoops SWITCHYARD_LOOPS = {
     .multiply = multiply,
     .jitter = jitter,
     .adamw = adamw,
+    .sgd = sgd,
+    .add_squares = add_squares,
+    .decay_squares = decay_squares,
+    .divide_by_root = divide_by_root,
+    .decayed_step = decayed_step,
 };
 
 }  // namespace switchyard::cpu

@@ -305,3 +305,39 @@ void adamw(int64_t n, const LoopAdamW* step, const float* gradient, float* weigh
     weight[i] -= s.step_size * (m / denominator) + s.decay * weight[i];
   }
 }
+
+void sgd(int64_t n, const LoopSgd* step, const float* gradient, float* weight, float* velocity) {
+  const LoopSgd s = *step;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = gradient[i] * s.gradient_scale;
+    const float v = s.momentum * velocity[i] + g;
+    velocity[i] = v;
+    const float direction = s.from_gradient * g + s.from_velocity * v;
+    weight[i] -= s.step_size * direction + s.decay * weight[i];
+  }
+}
+
+void add_squares(int64_t n, const float* x, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] += x[i] * x[i];
+}
+
+void decay_squares(int64_t n, const float* x, float scale, float epsilon, float decay, float rest,
+                   float* v) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float scaled = scale * x[i];
+    v[i] = decay * v[i] + rest * (scaled * scaled + epsilon);
+  }
+}
+
+void divide_by_root(int64_t n, const float* x, const float* v, float factor, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = factor * x[i] / __builtin_sqrtf(v[i]);
+}
+
+void decayed_step(int64_t n, float factor, const float* x, float decay, float* weight) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) weight[i] -= factor * x[i] + decay * weight[i];
+}

@@ -102,13 +102,22 @@ class ReferenceKernels final : public Kernels {
                              TensorView drows, TensorView dweight) override;
 
   // Loss
-  void cross_entropy(ExecContext& ctx, TensorView logits, TensorView targets, double gradient_scale,
-                     TensorView losses, TensorView dlogits) override;
+  void cross_entropy(ExecContext& ctx, const CrossEntropy& objective, TensorView logits,
+                     TensorView targets, TensorView losses, TensorView z_losses,
+                     TensorView dlogits) override;
 
   // Update
   void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) override;
   void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight, TensorView gradient,
              TensorView first, TensorView second) override;
+  void sgd(ExecContext& ctx, const SgdStep& step, TensorView weight, TensorView gradient,
+           TensorView velocity) override;
+  void adafactor_moments(ExecContext& ctx, const AdafactorStep& step, TensorView weight,
+                         TensorView gradient, const AdafactorMoments& moments,
+                         TensorView sums) override;
+  void adafactor_update(ExecContext& ctx, double gradient_scale, double decay,
+                        TensorView step_sizes, TensorView weight, TensorView gradient,
+                        const AdafactorMoments& moments) override;
 };
 
 std::unique_ptr<Kernels> make_reference_kernels();

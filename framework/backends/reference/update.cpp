@@ -40,4 +40,131 @@ void ReferenceKernels::adamw(ExecContext&, const AdamWStep& step, TensorView wei
   });
 }
 
+void ReferenceKernels::sgd(ExecContext&, const SgdStep& step, TensorView weight,
+                           TensorView gradient, TensorView velocity) {
+  reference::with_floating(weight.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T rate = static_cast<T>(step.learning_rate), decay = static_cast<T>(step.weight_decay);
+    const T momentum = static_cast<T>(step.momentum);
+    const T gradient_scale = static_cast<T>(step.gradient_scale);
+    T* w = weight.data<T>();
+    for (int64_t i = 0; i < weight.elements(); ++i) {
+      const T g = gradient.data<T>()[i] * gradient_scale;
+      T direction = g;
+      if (!velocity.absent()) {
+        T& v = velocity.data<T>()[i];
+        v = momentum * v + g;
+        direction = step.nesterov ? g + momentum * v : v;
+      }
+      w[i] -= rate * (direction + decay * w[i]);
+    }
+  });
+}
+
+namespace {
+
+// The n-th of the tensors that Adafactor treats one by one, as a matrix; not factored, a single
+// row.
+template <typename T>
+struct AdafactorMatrix {
+  AdafactorMatrix(TensorView gradient, const AdafactorMoments& moments, int64_t n)
+      : factored(!moments.columns.absent()),
+        out(factored ? gradient.shape()[1] : 1),
+        in(gradient.shape()[factored ? 2 : 1]),
+        first(n * out * in),
+        g(gradient.data<T>() + first),
+        rows(moments.rows.data<T>() + n * (factored ? out : in)),
+        columns(factored ? moments.columns.data<T>() + n * in : nullptr) {}
+
+  // After the moments were updated.
+  void set_mean() {
+    mean = 0;
+    for (int64_t o = 0; factored && o < out; ++o) mean += rows[o] / static_cast<T>(out);
+  }
+  T u(int64_t o, int64_t i, T gradient_scale) const {
+    const T scaled = g[o * in + i] * gradient_scale;
+    if (!factored) return scaled / std::sqrt(rows[i]);
+    return scaled / std::sqrt(rows[o] / mean) / std::sqrt(columns[i]);
+  }
+
+  bool factored;
+  int64_t out, in, first;
+  const T* g;
+  T *rows, *columns;
+  T mean = 0;
+};
+
+template <typename T>
+void update_moments(const AdafactorStep& step, AdafactorMatrix<T>& matrix) {
+  const T old = static_cast<T>(step.decay), fresh = static_cast<T>(1 - step.decay);
+  const auto square = [&](int64_t o, int64_t i) {
+    const T g = matrix.g[o * matrix.in + i] * static_cast<T>(step.gradient_scale);
+    return g * g + static_cast<T>(step.epsilon);
+  };
+  if (!matrix.factored) {
+    for (int64_t i = 0; i < matrix.in; ++i) {
+      matrix.rows[i] = old * matrix.rows[i] + fresh * square(0, i);
+    }
+    return;
+  }
+  for (int64_t o = 0; o < matrix.out; ++o) {
+    T mean = 0;
+    for (int64_t i = 0; i < matrix.in; ++i) mean += square(o, i) / static_cast<T>(matrix.in);
+    matrix.rows[o] = old * matrix.rows[o] + fresh * mean;
+  }
+  for (int64_t i = 0; i < matrix.in; ++i) {
+    T mean = 0;
+    for (int64_t o = 0; o < matrix.out; ++o) mean += square(o, i) / static_cast<T>(matrix.out);
+    matrix.columns[i] = old * matrix.columns[i] + fresh * mean;
+  }
+}
+
+}  // namespace
+
+void ReferenceKernels::adafactor_moments(ExecContext&, const AdafactorStep& step, TensorView weight,
+                                         TensorView gradient, const AdafactorMoments& moments,
+                                         TensorView sums) {
+  reference::with_floating(weight.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t n = 0; n < weight.shape()[0]; ++n) {
+      AdafactorMatrix<T> matrix(gradient, moments, n);
+      update_moments(step, matrix);
+      matrix.set_mean();
+      const T* w = weight.data<T>() + matrix.first;
+      double direction_squares = 0, weight_squares = 0;
+      for (int64_t o = 0; o < matrix.out; ++o) {
+        for (int64_t i = 0; i < matrix.in; ++i) {
+          const auto u = static_cast<double>(matrix.u(o, i, static_cast<T>(step.gradient_scale)));
+          const auto value = static_cast<double>(w[o * matrix.in + i]);
+          direction_squares += u * u;
+          weight_squares += value * value;
+        }
+      }
+      sums.data<double>()[2 * n] = direction_squares;
+      sums.data<double>()[2 * n + 1] = weight_squares;
+    }
+  });
+}
+
+void ReferenceKernels::adafactor_update(ExecContext&, double gradient_scale, double decay,
+                                        TensorView step_sizes, TensorView weight,
+                                        TensorView gradient, const AdafactorMoments& moments) {
+  reference::with_floating(weight.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t n = 0; n < weight.shape()[0]; ++n) {
+      AdafactorMatrix<T> matrix(gradient, moments, n);
+      matrix.set_mean();
+      const T step_size = static_cast<T>(step_sizes.data<double>()[n]);
+      T* w = weight.data<T>() + matrix.first;
+      for (int64_t o = 0; o < matrix.out; ++o) {
+        for (int64_t i = 0; i < matrix.in; ++i) {
+          T& value = w[o * matrix.in + i];
+          const T u = matrix.u(o, i, static_cast<T>(gradient_scale));
+          value -= step_size * u + static_cast<T>(decay) * value;
+        }
+      }
+    }
+  });
+}
+
 }  // namespace switchyard

@@ -1,0 +1,21 @@
+// Rules of optimizers' and schedules' options that need the rest of the config; see
+// ChoiceRow::check. All throw ConfigError.
+#pragma once
+
+#include <string>
+
+#include "config/config.h"
+
+namespace switchyard {
+
+// No group of weights is set that the model has no weights of.
+void check_weight_groups(const Options& options, const Config& config, const std::string& path);
+
+// The same, and the step offset lies before the last step.
+void check_adafactor(const Options& options, const Config& config, const std::string& path);
+
+// Warm-up and decay don't overlap.
+void check_warmup_stable_decay(const Options& options, const Config& config,
+                               const std::string& path);
+
+}  // namespace switchyard
