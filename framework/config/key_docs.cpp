@@ -95,7 +95,7 @@ class KeyCollector : public Fields {
 
  private:
   // Options of the types of a choice, those that all have alike first and once.
-  void add_options(std::vector<std::vector<KeyDoc>>& of_types) {
+  void add_options(const std::vector<std::vector<KeyDoc>>& of_types) {
     const auto among = [](const std::vector<KeyDoc>& options, KeyDoc doc) {
       return std::any_of(options.begin(), options.end(), [&](const KeyDoc& option) {
         doc.only_with = option.only_with;
