@@ -15,6 +15,24 @@ static void make_run_directory(const RunDirectory& directory) {
   }
 }
 
+static void tell_costs(const Config& config) {
+  const MoeConfig& moe = config.moe;
+  if (!moe.decoder.layers.is_none() &&
+      moe.capacity_of(moe.decoder).priority == CapacityConfig::Priority::kRandom) {
+    log_warning(
+        "capacity.priority = random in the decoder: in training a later token can take an earlier "
+        "one's room, which generation can't repeat; position looks back only");
+  }
+  const LoadBalanceConfig& balance = moe.losses.load_balance;
+  if (balance.coef > 0 && balance.scope == LoadBalanceConfig::Scope::kGlobal &&
+      config.train.micro_batches > 1) {
+    log_info(
+        "load_balance.two_pass: each step runs a counting forward over its {} micro-batches first, "
+        "about a third more work (counting_seconds in metrics.jsonl)",
+        config.train.micro_batches);
+  }
+}
+
 static DirectoryLock lock_run_directory(const RunDirectory& directory) {
   std::optional<DirectoryLock> lock = DirectoryLock::try_acquire(directory.path);
   if (!lock) {
@@ -50,6 +68,7 @@ static void train(const TrainArguments& arguments, Job& job) {
   world.barrier();  // the directory is there
   open_log_file(directory.log(world.rank()), world.size());
   announce(config, parts, *data, threads);
+  tell_costs(config);
 
   const auto seed = static_cast<uint64_t>(config.seed);
   TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,

@@ -42,7 +42,8 @@ void ModelConfig::describe(Fields& f) {
             {Activation::kRelu2, "relu2"}},
            "Between the two products of a feed-forward network; relu2 is relu squared.");
   f.real("dropout", dropout, {0.0, 0.95}, "probability",
-         "Share of elements set to 0 in training, at the places of T5.");
+         "Share of elements set to 0 in training, at the places of T5; inside experts: "
+         "moe.expert_dropout.");
   f.section("relative_attention", relative_attention, "T5's position bias.");
   f.real("norm_epsilon", norm_epsilon, {1e-12, 1e-1}, "",
          "Added to the mean square inside RMSNorm's square root.");
@@ -60,6 +61,9 @@ void RelativeAttentionConfig::describe(Fields& f) {
 
 void MoeConfig::describe(Fields& f) {
   f.integer("experts", experts, {1, 65'536}, "experts", "Experts in each mixture layer.");
+  f.real_or("auto", "expert_dropout", expert_dropout, {0.0, 0.95}, "probability",
+            "Share of elements set to 0 in training inside experts, after the activation; auto is "
+            "model.dropout. Fine-tuning: 0.4 beside a model.dropout of 0.1 (Fedus 2021).");
   f.integer_or(
       "auto", "group_sequences", group_sequences, {1, 1 << 24}, "sequences",
       "Sequences of a routing group, inside which capacity is shared; auto is the smallest "
@@ -69,7 +73,8 @@ void MoeConfig::describe(Fields& f) {
   f.section_with("encoder", "The mixtures of the encoder.", [&] { encoder.describe(f, capacity); });
   f.section_with("decoder", "The mixtures of the decoder.", [&] { decoder.describe(f, capacity); });
   f.inert_if(encoder.layers.is_none() && decoder.layers.is_none(),
-             {"experts", "capacity", "losses"}, "encoder and decoder have 'layers: none'");
+             {"experts", "expert_dropout", "capacity", "losses"},
+             "encoder and decoder have 'layers: none'");
 }
 
 void MoeStackConfig::describe(Fields& f, const CapacityConfig& shared) {
@@ -95,8 +100,13 @@ void CapacityConfig::describe(Fields& f) {
             "Whether padding takes room like a token, as in Hugging Face.");
   f.one_of("overflow", overflow, {{Overflow::kDrop, "drop"}},
            "What happens to a token without room; drop: the layer adds nothing to it.");
-  f.one_of("priority", priority, {{Priority::kPosition, "position"}},
-           "Who gets the room; position: tokens that come first in the routing group.");
+  f.one_of("priority", priority,
+           {{Priority::kPosition, "position"},
+            {Priority::kProbability, "probability"},
+            {Priority::kRandom, "random"}},
+           "Who gets the room; position: the first tokens of the routing group; probability: those "
+           "of the highest gate weight, not in decoders; random: anyone, in evaluation by "
+           "position.");
   f.inert_if(tokens.has_value(), {"train_factor", "eval_factor", "min_tokens", "rounding"},
              "'tokens' sets the room outright");
 }
@@ -108,8 +118,14 @@ void MoeLossesConfig::describe(Fields& f) {
 
 void LoadBalanceConfig::describe(Fields& f) {
   f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; the balanced value of the loss.");
-  f.one_of("scope", scope, {{Scope::kGroup, "group"}},
-           "Over what the load is averaged; group: a routing group.");
+  f.one_of("scope", scope, {{Scope::kGroup, "group"}, {Scope::kGlobal, "global"}},
+           "Over what load and probability are averaged before they are multiplied; group: a "
+           "routing group; global: the global batch, over all ranks and micro-batches.");
+  f.boolean("two_pass", two_pass,
+            "Whether scope global may run the forward pass twice: with several micro-batches the "
+            "first one counts, its routing decisions are replayed in the second.");
+  f.inert_if(coef == 0, {"scope", "two_pass"}, "'coef' is 0");
+  f.inert_if(scope == Scope::kGroup, {"two_pass"}, "'scope' is group");
 }
 
 void RouterZConfig::describe(Fields& f) {
@@ -159,6 +175,9 @@ void TrainConfig::describe(Fields& f) {
             "Of one update, over all ranks and micro-batches: the global batch.");
   f.integer("micro_batches", micro_batches, {1, 1 << 16}, "micro-batches",
             "Parts of the global batch that are computed one after the other to save memory.");
+  f.one_of("recompute", recompute, {{Recompute::kNone, "none"}, {Recompute::kBlocks, "blocks"}},
+           "What backward computes again instead of keeping it; blocks: of each block only its "
+           "input and routing decisions are kept, for about a third more work.");
   f.one_of(
       "precision", precision,
       {{Precision::kFloat32, "float32"},

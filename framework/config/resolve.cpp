@@ -27,6 +27,10 @@ int64_t resolve_group_sequences(const Config& config) {
   return batch;
 }
 
+double resolve_expert_dropout(const Config& config) {
+  return config.moe.expert_dropout.value_or(config.model.dropout);
+}
+
 int64_t resolve_expert_ranks(const Config& config, int64_t ranks) {
   return config.parallel.expert.value_or(ranks);
 }

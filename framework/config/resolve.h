@@ -20,6 +20,11 @@ int64_t resolve_targets_length(const DataConfig& data);
 // batch.
 int64_t resolve_group_sequences(const Config& config);
 
+// moe.expert_dropout, or for auto model.dropout: an expert is the feed-forward network that it
+// stands for, which T5 drops out inside (so do Hugging Face's experts; Fedus 2021 sets the two
+// rates apart in fine-tuning only, 0.4 in experts beside 0.1).
+double resolve_expert_dropout(const Config& config);
+
 // parallel.expert, or for auto all ranks of the job.
 int64_t resolve_expert_ranks(const Config& config, int64_t ranks);
 

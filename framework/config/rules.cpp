@@ -145,6 +145,36 @@ void check_stack(const Config& config, const MoeStackConfig& stack, const std::s
                       place, "write 'layers: none' for a dense stack, or 'layers: all'");
 }
 
+// A decoder must not learn from tokens that come later: generation doesn't have them.
+void check_priority(const Config& config) {
+  const MoeStackConfig& decoder = config.moe.decoder;
+  if (decoder.layers.is_none() ||
+      config.moe.capacity_of(decoder).priority != CapacityConfig::Priority::kProbability)
+    return;
+  const bool own = config.origins.given("moe.decoder.capacity.priority");
+  throw ConfigError(
+      fmt::format("moe.{}capacity.priority = probability looks at the future in the decoder: a "
+                  "later token could take an earlier one's room",
+                  own ? "decoder." : ""),
+      config.origins.of({"moe.decoder.capacity.priority", "moe.capacity.priority"}),
+      own ? "use position or random there" : "add moe.decoder.capacity: {priority: position}");
+}
+
+void check_load_balance(const Config& config) {
+  const LoadBalanceConfig& loss = config.moe.losses.load_balance;
+  const bool mixtures =
+      !config.moe.encoder.layers.is_none() || !config.moe.decoder.layers.is_none();
+  if (!mixtures || loss.coef == 0 || loss.scope != LoadBalanceConfig::Scope::kGlobal ||
+      loss.two_pass || config.train.micro_batches == 1)
+    return;
+  throw ConfigError(
+      fmt::format("load_balance.scope = global needs the load of all {} micro-batches before the "
+                  "first one's backward pass",
+                  config.train.micro_batches),
+      config.origins.of({"moe.losses.load_balance.scope", "train.micro_batches"}),
+      "add two_pass: true (a forward pass more), or use scope: group or micro_batches: 1");
+}
+
 void check_choice(const Config& config, const ChoiceTables& tables, const std::string& kind,
                   const Choice& choice, const std::string& path) {
   const ChoiceRow* row = tables.find(kind, choice.type);
@@ -164,6 +194,8 @@ void check_rules(const Config& config, const ChoiceTables& tables) {
   check_sources(config);
   check_evaluation(config);
   check_batch(config);
+  check_priority(config);
+  check_load_balance(config);
   check_choice(config, tables, "router", config.moe.encoder.router, "moe.encoder.router");
   check_choice(config, tables, "router", config.moe.decoder.router, "moe.decoder.router");
   check_choice(config, tables, "optimizer", config.optimizer, "optimizer");

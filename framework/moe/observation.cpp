@@ -4,7 +4,7 @@ namespace switchyard {
 
 template <typename Self, typename Visit>
 void MoeObservation::each(Self& self, Visit visit) {
-  for (auto* list : {&self.chosen, &self.kept, &self.dropped_by_choice}) {
+  for (auto* list : {&self.chosen, &self.kept, &self.probability, &self.dropped_by_choice}) {
     for (auto& value : *list) visit(value);
   }
   for (auto* value : {&self.tokens, &self.weight, &self.weight_lost, &self.entropy,

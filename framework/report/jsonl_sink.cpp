@@ -95,6 +95,7 @@ void JsonlSink::step(const StepRecord& record) {
                              {"target_tokens", record.target_tokens},
                              {"tokens", record.tokens},
                              {"seconds", record.seconds},
+                             {"counting_seconds", record.counting_seconds},
                              {"flops", record.flops},
                              {"dropped_share", record.dropped_share},
                              {"rows_exchanged", record.rows_exchanged},

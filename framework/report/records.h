@@ -35,8 +35,9 @@ struct StepRecord {
   int64_t target_tokens = 0;
   int64_t tokens = 0;  // real ones, encoder's and decoder's
   double seconds = 0;
-  int64_t flops = 0;         // of the products that all ranks executed; ops/flop_counter.h
-  double dropped_share = 0;  // over all MoE layers
+  double counting_seconds = 0;  // of those: the counting forward of load_balance.two_pass
+  int64_t flops = 0;            // of the products that all ranks executed; ops/flop_counter.h
+  double dropped_share = 0;     // over all MoE layers
   int64_t rows_exchanged = 0;
   std::vector<LayerRecord> layers;
 };

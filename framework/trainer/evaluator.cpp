@@ -87,9 +87,18 @@ EvaluationRecord Evaluator::run(int64_t step) {
   return record;
 }
 
+int64_t Evaluator::all_groups() const {
+  BatchLayout whole = options_.layout;
+  whole.sequences = options_.sequences;
+  return whole.groups();
+}
+
 void Evaluator::run_batch(const MicroBatch& batch, Sums& sums) {
   LayerContext ctx = workspace_.context(false, 0);
-  const ModelBatch on_device = batch.upload_to(ctx);
+  ModelBatch on_device = batch.upload_to(ctx);
+  // An auxiliary loss is the mean over all groups of the set, not the sum of the batches' means.
+  on_device.encoder.groups_of_global_batch = all_groups();
+  on_device.decoder.groups_of_global_batch = all_groups();
   const auto losses = read_back_as<double>(ctx, model_.forward(ctx, on_device, 0.0));
   model_.observe(ctx, on_device);
   const TokenBatch& samples = batch.samples();
@@ -100,7 +109,7 @@ void Evaluator::run_batch(const MicroBatch& batch, Sums& sums) {
     sums.loss[label] += losses[i];
     sums.target_tokens[label] += 1;
   }
-  workspace_.saved().release_all();
+  workspace_.release();
 }
 
 }  // namespace switchyard

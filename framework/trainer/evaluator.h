@@ -29,6 +29,7 @@ class Evaluator {
  private:
   struct Sums;
   void run_batch(const MicroBatch& batch, Sums& sums);
+  int64_t all_groups() const;
 
   Model& model_;
   const Groups& groups_;

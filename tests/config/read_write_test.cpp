@@ -131,6 +131,9 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
       "moe: {capacity: {train_factor: 1.1}, decoder: {layers: [0, 2], capacity: {tokens: 5}, "
       "router: {type: top_k, normalize: false}}}\n",
       "moe: {capacity: {tokens: 5}, decoder: {capacity: {tokens: none, train_factor: 3}}}\n",
+      "moe: {expert_dropout: 0.4, capacity: {priority: probability}, losses: {load_balance: "
+      "{scope: "
+      "global, two_pass: true}}, decoder: {capacity: {priority: random}}}\n",
       "model: {norm_epsilon: 1.0000000000000002e-6, dropout: 0.30000000000000004}\n",
       "data: {sources: [{label: a, path: b, format: man}, {label: c, path: d}]}\n"
       "schedule: {type: constant, learning_rate: 0.1}\nparallel: {expert: 2, threads: 1}\n",
@@ -156,8 +159,8 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
 TEST(WriteConfig, LooksAsAPersonWouldWriteIt) {
   const std::string text =
       to_yaml(read("data: {sources: [{label: a, path: b}]}\nmoe: {encoder: {layers: [1, 3]}}\n"));
-  EXPECT_NE(text.find("\nmoe:\n  experts: 8\n  group_sequences: auto\n  capacity:\n"
-                      "    train_factor: 1.25\n"),
+  EXPECT_NE(text.find("\nmoe:\n  experts: 8\n  expert_dropout: auto\n  group_sequences: auto\n"
+                      "  capacity:\n    train_factor: 1.25\n"),
             std::string::npos)
       << text;
   EXPECT_NE(text.find("  sources:\n    - label: a\n      path: b\n      format: text\n"),

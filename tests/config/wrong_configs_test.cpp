@@ -253,6 +253,32 @@ const Wrong kRules[] = {
      "use micro_batches: 1, or set moe.group_sequences"},
     {"rule_of_a_choice", "train: {steps: 10}\nschedule: {warmup_steps: 11}\n",
      "schedule.warmup_steps is beyond the end", "a.yaml:2:26", "shorten it"},
+    {"probability_in_the_decoder", "moe: {capacity: {priority: probability}}\n",
+     "moe.capacity.priority = probability looks at the future in the decoder: a later token could "
+     "take an earlier one's room",
+     "a.yaml:1:28", "add moe.decoder.capacity: {priority: position}"},
+    {"probability_of_the_decoder", "moe:\n  decoder:\n    capacity: {priority: probability}\n",
+     "moe.decoder.capacity.priority = probability looks at the future in the decoder: a later "
+     "token "
+     "could take an earlier one's room",
+     "a.yaml:3:26", "use position or random there"},
+    {"global_scope_in_parts",
+     "moe: {group_sequences: 16, losses: {load_balance: {scope: global}}}\n"
+     "train: {micro_batches: 4}\n",
+     "load_balance.scope = global needs the load of all 4 micro-batches before the first one's "
+     "backward pass",
+     "a.yaml:1:59",
+     "add two_pass: true (a forward pass more), or use scope: group or micro_batches: 1"},
+    {"two_passes_of_groups", "moe: {losses: {load_balance: {two_pass: true}}}\n",
+     "moe.losses.load_balance.two_pass has no effect when 'scope' is group", "a.yaml:1:31",
+     "remove 'two_pass', or change the other"},
+    {"scope_of_nothing", "moe: {losses: {load_balance: {coef: 0, scope: global}}}\n",
+     "moe.losses.load_balance.scope has no effect when 'coef' is 0", "a.yaml:1:40",
+     "remove 'scope', or change the other"},
+    {"dropout_of_no_expert",
+     "moe:\n  expert_dropout: 0.4\n  encoder: {layers: none}\n  decoder: {layers: none}\n",
+     "moe.expert_dropout has no effect when encoder and decoder have 'layers: none'", "a.yaml:2:3",
+     "remove 'expert_dropout', or change the other"},
     {"name_with_a_slash", "name: a/b\n", "name = 'a/b' can't name a folder", "a.yaml:1:7",
      "leave '/' out; run.dir says where runs go"},
 };
