@@ -118,6 +118,23 @@ TEST_P(Recompute, GivesTheSameBitsInLessMemory) {
   }
 }
 
+TEST_P(Recompute, DecidesOnce) {
+  ModelOptions options = options_under_test();
+  options.recompute = true;
+  SingleModel model(GetParam(), options);
+  const RandomSource source(24, 20, 23);
+  const MicroBatch batch(source, {.sequences = 4, .group_sequences = 1}, 0, 0, 0);
+  LayerContext ctx = model->context(true, 2);
+  const ModelBatch on_device = batch.upload_to(ctx);
+  for (Weight* weight : model->model().weights()) weight->begin_step();
+  model->model().forward(ctx, on_device, 1.0);
+  const size_t decided = ctx.decisions.used_bytes(), saved = ctx.saved.used_bytes();
+  EXPECT_GT(decided, 0u);
+  model->model().backward(ctx, on_device);
+  EXPECT_EQ(ctx.decisions.used_bytes(), decided);
+  EXPECT_EQ(ctx.saved.used_bytes(), saved);
+}
+
 // The counting pass decides, the second one replays: with one micro-batch or more, and with
 // recomputed blocks besides.
 TEST_P(Recompute, GlobalScopeDoesNotDependOnAccumulationOrRanks) {
