@@ -36,7 +36,7 @@ static void train(const TrainArguments& arguments, Job& job) {
   const ProgressStyle style = progress_style(arguments.progress);
   const int threads = resolve_threads(config, job.ranks_on_this_node());
   const std::unique_ptr<RunData> data = RunData::open(config);
-  RunParts parts(config, resolve_vocabulary(config, data->dataset), world, threads);
+  RunParts parts(config, resolve_vocabulary(config, *data), world, threads);
   const RunDirectory directory = run_directory(config);
   std::optional<DirectoryLock> lock;
   std::vector<std::unique_ptr<MetricSink>> sinks;
@@ -53,7 +53,7 @@ static void train(const TrainArguments& arguments, Job& job) {
 
   const auto seed = static_cast<uint64_t>(config.seed);
   TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,
-                  data->training},
+                  *data->training},
                  {.layout = parts.layout,
                   .seed = seed,
                   .clip_norm = config.train.clip_norm,
@@ -63,8 +63,8 @@ static void train(const TrainArguments& arguments, Job& job) {
                               .run_id = config.name,
                               .keep = config.train.keep_checkpoints,
                               .config_text = to_yaml(config),
-                              .dataset_hash = data->dataset.digest(),
-                              .tokenizer = data->dataset.directory() / kTokenizerFile,
+                              .dataset_hash = data->digest,
+                              .tokenizer = data->tokenizer_file(),
                               .from = checkpoint_at(arguments.from),
                               .seed = seed,
                               .batch_sequences = config.train.batch_sequences},

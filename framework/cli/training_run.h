@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cli/verbs.h"
+#include "registry/run_data.h"
 #include "registry/run_parts.h"
 #include "trainer/evaluator.h"
 #include "trainer/run_checkpoints.h"

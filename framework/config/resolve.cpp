@@ -12,6 +12,7 @@ SpanCorruptionOptions span_corruption_options(const DataConfig& data) {
 
 int64_t resolve_targets_length(const DataConfig& data) {
   if (data.targets_length) return *data.targets_length;
+  if (!data.uses(DataTask::kSpanCorruption)) return data.inputs_length;
   const SpanCorruptionOptions options = span_corruption_options(data);
   const int tokens = span_lengths(static_cast<int>(data.inputs_length), options).tokens;
   return widest_corrupted_lengths(tokens, options).targets;

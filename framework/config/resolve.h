@@ -12,7 +12,8 @@ namespace switchyard {
 SpanCorruptionOptions span_corruption_options(const DataConfig& data);
 
 // data.targets_length, or for auto the most tokens, end-of-text included, of a target that span
-// corruption makes of a text that fits in data.inputs_length.
+// corruption makes of a text that fits in data.inputs_length; data.inputs_length where every task
+// is text_to_text.
 int64_t resolve_targets_length(const DataConfig& data);
 
 // moe.group_sequences, or for auto the smallest number of sequences that divides the global batch

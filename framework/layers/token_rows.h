@@ -16,6 +16,8 @@ struct TokenRows {
   TensorView global_index;  // int64 [T]: sequence's number in the global batch * S + position
   TensorView real;          // uint8 [T]: 0 for padding
   TensorView segment;  // int32 [B, S]: 0 for padding; absent where attention needs no such mask
+  // Whether a row holds several samples, its segments 1, 2, ...: attention stays inside each.
+  bool packed = false;
 
   LeafOffsets group_offsets;           // tokens, [G + 1]: this rank's routing groups
   LeafOffsets group_sequences;         // the same in sequences

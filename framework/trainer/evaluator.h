@@ -17,7 +17,6 @@ class Evaluator {
     // Each sequence gets the encoder inputs of another one: how much worse the loss is then shows
     // how much the decoder makes of them.
     bool shuffle_inputs = false;
-    int piece_count = 0;  // of the tokenizer, for the unigram entropy
   };
   Evaluator(Kernels& kernels, const Groups& groups, Model& model, const TokenSource& source,
             const Options& options);

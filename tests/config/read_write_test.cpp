@@ -134,6 +134,12 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
       "model: {norm_epsilon: 1.0000000000000002e-6, dropout: 0.30000000000000004}\n",
       "data: {sources: [{label: a, path: b, format: man}, {label: c, path: d}]}\n"
       "schedule: {type: constant, learning_rate: 0.1}\nparallel: {expert: 2, threads: 1}\n",
+      "data: {task: text_to_text, packing: true, tokenizer: {model: m}, sources: [{label: a, path: "
+      "b, format: jsonl, inputs_key: q}, {path: c, format: jsonl, label_key: l}]}\n",
+      "data: {vocabulary: {size: 300, pad: none, eos: 7, first_sentinel: 299}, sources: [{label: "
+      "a, "
+      "path: b, format: ids}]}\n",
+      "data: {packing: true, mixture: [{dir: a, weight: 2.5}, {dir: b, task: text_to_text}]}\n",
   };
   for (const char* text : kConfigs) {
     const Config config = read(text);
@@ -150,6 +156,8 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
     EXPECT_EQ(again.moe.capacity_of(again.moe.decoder).train_factor,
               config.moe.capacity_of(config.moe.decoder).train_factor);
     EXPECT_EQ(again.data.sources.size(), config.data.sources.size());
+    EXPECT_EQ(again.data.mixture.size(), config.data.mixture.size());
+    EXPECT_EQ(again.data.vocabulary.has_value(), config.data.vocabulary.has_value());
   }
 }
 

@@ -76,7 +76,7 @@ Ending train(const std::vector<std::string>& overrides, const std::filesystem::p
   TrainStep step(
       {*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule, source},
       {.layout = parts.layout, .seed = 7, .clip_norm = config.train.clip_norm});
-  Evaluator::Options evaluation{.layout = parts.layout, .sequences = 16, .piece_count = 128};
+  Evaluator::Options evaluation{.layout = parts.layout, .sequences = 16};
   evaluation.layout.micro_batches = 1;
   Evaluator evaluator(*parts.kernels, parts.groups, *parts.model, source, evaluation);
   RunCheckpoints checkpoints(
