@@ -218,7 +218,7 @@ void Builder::split(DocumentStore& store) {
           fmt::format("of {} documents none is left for {}", documents, name_of(split)),
           options_.sources[0].path.string(),
           "each file is one document, or each line of JSON: give more, or change "
-                       "validation_share");
+          "validation_share");
     }
   }
 }
