@@ -1,8 +1,11 @@
+#include <fstream>
+
 #include "base/directory_lock.h"
 #include "base/log.h"
 #include "cli/training_run.h"
 #include "cli/verbs.h"
 #include "report/console_sink.h"
+#include "report/html_report.h"
 #include "report/jsonl_sink.h"
 #include "trainer/trainer.h"
 
@@ -26,6 +29,27 @@ static DirectoryLock lock_run_directory(const RunDirectory& directory) {
   return std::move(*lock);
 }
 
+static void write_config(const Config& config, const RunDirectory& directory) {
+  std::ofstream file(directory.config(), std::ios::trunc);
+  file << to_yaml_with_origins(config) << std::flush;
+  if (!file) {
+    throw SpaceError("cannot write the run's config", directory.config().string(),
+                     "make the run directory writable or set run.dir");
+  }
+}
+
+// What goes wrong with the report is said and changes nothing about the run: `switchyard report`
+// can make it again. A run that failed before its first step has nothing to report.
+static void make_report(const RunDirectory& directory, int ranks, bool failed) {
+  try {
+    log_info("report: {}", write_html_report(directory.path).string());
+  } catch (const Error& error) {
+    if (!failed || error.exit_code() != ExitCode::kBadData) print_error(error, 0, ranks);
+  } catch (const std::exception& error) {
+    print_error(Error(ExitCode::kDefect, error.what()), 0, ranks);
+  }
+}
+
 struct TrainArguments : ConfigArguments {
   std::string from;
 };
@@ -46,6 +70,7 @@ static void train(const TrainArguments& arguments, Job& job) {
   if (world.rank() == 0) {
     make_run_directory(directory);
     lock.emplace(lock_run_directory(directory));
+    write_config(config, directory);
     sinks.push_back(std::make_unique<ConsoleSink>(config.train.log_every, config.train.steps));
     sinks.push_back(std::make_unique<JsonlSink>(directory.metrics()));
     for (const auto& sink : sinks) borrowed.push_back(sink.get());
@@ -73,9 +98,17 @@ static void train(const TrainArguments& arguments, Job& job) {
   Trainer trainer(step, evaluator, checkpoints, borrowed,
                   {.steps = config.train.steps,
                    .evaluate_every = config.train.evaluate_every,
-                   .checkpoint_every = config.train.checkpoint_every});
-  trainer.run();
-  log_info("results: {} (metrics.jsonl, checkpoints/)", directory.path.string());
+                   .checkpoint_every = config.train.checkpoint_every,
+                   .start = start_record(config, parts, threads)});
+  const bool reports = world.rank() == 0;
+  try {
+    trainer.run();
+  } catch (...) {
+    if (reports) make_report(directory, world.size(), true);
+    throw;
+  }
+  if (reports) make_report(directory, world.size(), false);
+  log_info("results: {} (report.html, metrics.jsonl, checkpoints/)", directory.path.string());
 }
 
 void add_train(CommandLine& line) {

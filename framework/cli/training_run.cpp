@@ -48,6 +48,15 @@ static void warn_of_idle_ranks(const Config& config, const BatchLayout& layout) 
       layout.group_sequences * layout.ranks * config.train.micro_batches);
 }
 
+StartRecord start_record(const Config& config, const RunParts& parts, int threads) {
+  return {.steps = config.train.steps,
+          .ranks = parts.groups.world->size(),
+          .expert_group = parts.groups.expert->size(),
+          .threads = threads,
+          .device = resolve_device(config.device, ""),
+          .parameters = static_cast<int64_t>(count_parameters(parts))};
+}
+
 void announce(const Config& config, const RunParts& parts, const RunData& data, int threads) {
   const Groups& groups = parts.groups;
   const std::string device = resolve_device(config.device, "");

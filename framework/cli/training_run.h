@@ -13,12 +13,16 @@ struct RunDirectory {
   std::filesystem::path path;  // runs/<name>
   std::filesystem::path checkpoints() const { return path / "checkpoints"; }
   std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
+  std::filesystem::path config() const { return path / "config.yaml"; }  // resolved
 };
 RunDirectory run_directory(const Config& config);
 
 // The checkpoint that a user means by `path`: itself, or the latest one of a run's folder or of the
 // `checkpoints` folder in it. An empty path stays empty. Throws CheckpointError if there is none.
 std::filesystem::path checkpoint_at(const std::filesystem::path& path);
+
+// What the metrics file says of this process; the trainer adds the step.
+StartRecord start_record(const Config& config, const RunParts& parts, int threads);
 
 // A line on the model, one on the layout, one for each rank's experts; warns of ranks without work.
 // Every rank calls it.

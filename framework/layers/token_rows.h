@@ -17,6 +17,8 @@ struct TokenRows {
   TensorView real;          // uint8 [T]: 0 for padding
   TensorView segment;  // int32 [B, S]: 0 for padding; absent where attention needs no such mask
 
+  std::span<const int32_t> labels;  // [B] of each sequence, on the host; only metrics look at them
+
   LeafOffsets group_offsets;           // tokens, [G + 1]: this rank's routing groups
   LeafOffsets group_sequences;         // the same in sequences
   int64_t group_tokens = 0;            // of a full group: its sequences times `length`

@@ -93,6 +93,7 @@ void MoeLayer::observe(LayerContext& ctx, const TokenRows& rows, const FeedForwa
   const auto& saved = static_cast<const Saved&>(base);
   const ScratchScope scope(ctx.scratch);
   observe_routing(ctx, rows, saved);
+  if (!observation_.chosen_by_label.empty()) observe_labels(ctx, rows, saved);
   observe_drops(ctx, rows, saved);
   const ExchangePlan& plan = saved.plan;
   const auto here = static_cast<size_t>(ctx.groups.expert->rank());
@@ -129,6 +130,19 @@ void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const S
     observation_.load_balance +=
         losses_.load_balance * static_cast<double>(experts()) * balance / groups;
     observation_.router_z += losses_.router_z * square_lse[g] / groups;
+  }
+}
+
+void MoeLayer::observe_labels(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
+  SWITCHYARD_CHECK(static_cast<int64_t>(rows.labels.size()) == rows.sequences, "labels ",
+                   rows.labels.size(), " of sequences ", rows.sequences);
+  const auto counted = read_back_as<int32_t>(ctx, saved.counted);
+  const auto each = static_cast<size_t>(rows.length * router_->choices());
+  for (size_t i = 0; i < counted.size(); ++i) {
+    if (counted[i] < 0) continue;
+    const auto label = static_cast<size_t>(rows.labels[i / each]);
+    observation_.chosen_by_label.at(label * static_cast<size_t>(experts()) +
+                                    static_cast<size_t>(counted[i])) += 1;
   }
 }
 

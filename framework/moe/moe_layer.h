@@ -55,6 +55,7 @@ class MoeLayer : public FeedForward {
   TensorView without_padding(LayerContext& ctx, const TokenRows& rows, TensorView choices,
                              Arena& arena) const;
   void observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
+  void observe_labels(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   void observe_drops(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   int64_t experts() const { return experts_->range().total; }
 

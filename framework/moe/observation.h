@@ -12,6 +12,9 @@ struct MoeObservation {
   std::vector<double> chosen;             // [E] choices before drops
   std::vector<double> kept;               // [E] after
   std::vector<double> dropped_by_choice;  // [K]
+  // [labels, E]: choices before drops by the label of the token's sequence; empty unless clear()
+  // was told how many labels there are.
+  std::vector<double> chosen_by_label;
   double tokens = 0;                      // real ones
   double weight = 0, weight_lost = 0;     // gate weight of all choices, and of the dropped ones
   double entropy = 0;                     // sum over tokens, nats
@@ -29,7 +32,9 @@ struct MoeObservation {
   // All fields in a row, to be summed over ranks, and back.
   std::vector<double> pack() const;
   void unpack(const std::vector<double>& packed);
-  void clear();
+  // Back to zero.
+  //   labels  to count choices by, which costs reading every choice back; 0: don't
+  void clear(int64_t labels = 0);
 
  private:
   template <typename Self, typename Visit>

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "report/specialisation.h"
 
 namespace switchyard {
 
@@ -15,6 +16,15 @@ static double worst_imbalance(const std::vector<LayerRecord>& layers) {
 static std::string minutes_and_seconds(double seconds) {
   const auto whole = static_cast<int64_t>(seconds + 0.5);
   return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+static void say_what_experts_took(const EvaluationRecord& record) {
+  const std::vector<std::string> lines = describe_specialisation(record);
+  if (lines.empty()) return;
+  log_info(
+      "  what experts took: share of a token's label that its expert tells; then each expert's "
+      "favourite label, times its share of all tokens");
+  for (const std::string& line : lines) log_info("    {}", line);
 }
 
 void ConsoleSink::step(const StepRecord& record) {
@@ -54,6 +64,7 @@ void ConsoleSink::evaluation(const EvaluationRecord& record) {
   if (!labels.empty()) log_info("  loss by label:{}", labels);
   log_info("  {} sequences, {} target tokens, dropped {:.2f} %, {:.1f} s", record.sequences,
            record.target_tokens, 100 * record.dropped_share, record.seconds);
+  if (record.step == total_steps_) say_what_experts_took(record);
 }
 
 }  // namespace switchyard

@@ -8,6 +8,8 @@ namespace switchyard {
 class MetricSink {
  public:
   virtual ~MetricSink() = default;
+  // Before the first step of every process that works on the run.
+  virtual void start(const StartRecord&) {}
   virtual void step(const StepRecord& record) = 0;
   virtual void evaluation(const EvaluationRecord& record) = 0;
 };

@@ -9,8 +9,10 @@ namespace switchyard {
 
 // One MoE layer, in one step or one evaluation.
 struct LayerRecord {
-  std::string name;                       // "encoder.block.1.moe"
-  std::vector<int64_t> load;              // tokens chosen per expert, before drops
+  std::string name;           // "encoder.block.1.moe"
+  std::vector<int64_t> load;  // tokens chosen per expert, before drops
+  // In an evaluation: the same by label, [labels][experts], in the order of the record's labels.
+  std::vector<std::vector<int64_t>> load_by_label;
   double max_over_mean_load = 0;          // 1 is balanced
   double load_variation = 0;              // coefficient of variation, population
   int64_t dead_experts = 0;               // experts that nobody chose
@@ -23,6 +25,15 @@ struct LayerRecord {
   int64_t rows_exchanged = 0;             // between ranks, forward, one direction
   int64_t bytes_exchanged = 0;            // of those rows
   double rank_imbalance = 0;              // max over mean rows that a rank computed
+};
+
+// A process takes the run up, at its start or where its last checkpoint left it.
+struct StartRecord {
+  int64_t step = 0;   // updates made so far
+  int64_t steps = 0;  // of the whole run
+  int64_t ranks = 1, expert_group = 1, threads = 1;
+  std::string device;
+  int64_t parameters = 0;  // of the whole model
 };
 
 struct StepRecord {

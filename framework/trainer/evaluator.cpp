@@ -57,7 +57,9 @@ EvaluationRecord Evaluator::run(int64_t step) {
   const TokenSource& source = options_.shuffle_inputs ? shuffled : source_;
   const size_t labels = source_.label_names().size();
   Sums sums{std::vector<double>(labels), std::vector<double>(labels)};
-  for (MoeLayer* layer : model_.moe_layers()) layer->observation().clear();
+  for (MoeLayer* layer : model_.moe_layers()) {
+    layer->observation().clear(static_cast<int64_t>(labels));
+  }
 
   for (int64_t first = 0; first < options_.sequences; first += options_.layout.sequences) {
     BatchLayout layout = options_.layout;

@@ -51,6 +51,10 @@ static LayerRecord summarise(const std::string& name, const MoeObservation& seen
   record.weight_lost_share = ratio(seen.weight_lost, seen.weight);
   record.router_entropy = ratio(seen.entropy, seen.tokens);
   record.top_probability = ratio(seen.top_probability, seen.tokens);
+  for (size_t first = 0; first < seen.chosen_by_label.size(); first += seen.chosen.size()) {
+    const auto begin = seen.chosen_by_label.begin() + static_cast<int64_t>(first);
+    record.load_by_label.emplace_back(begin, begin + static_cast<int64_t>(seen.chosen.size()));
+  }
   record.load_balance = seen.load_balance;
   record.router_z = seen.router_z;
   record.rows_exchanged = static_cast<int64_t>(seen.rows_sent);

@@ -66,6 +66,7 @@ TokenRows MicroBatch::upload_side(LayerContext& ctx, const Side& side, bool with
                  .ids = to_device(ctx, side.ids),
                  .global_index = to_device(ctx, global_index),
                  .real = to_device(ctx, side.real),
+                 .labels = samples_.labels,
                  .group_offsets = side.group_offsets,
                  .group_sequences = sequence_bounds_,
                  .group_tokens = group_sequences_ * side.length,

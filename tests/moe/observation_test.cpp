@@ -87,6 +87,10 @@ TEST(MoeObservation, PacksAndUnpacksEveryField) {
   MoeObservation observation(3, 2);
   std::vector<double> numbers(observation.pack().size());
   ASSERT_EQ(numbers.size(), 3u + 3u + 2u + 10u);
+  observation.clear(4);
+  EXPECT_EQ(observation.pack().size(), numbers.size() + 4u * 3u);
+  observation.clear();
+  EXPECT_EQ(observation.pack().size(), numbers.size());
   std::iota(numbers.begin(), numbers.end(), 1.0);
   observation.unpack(numbers);
   EXPECT_EQ(observation.pack(), numbers);
