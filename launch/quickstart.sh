@@ -40,7 +40,9 @@ print_parts
 cat <<TEXT
 
 The run is in $run/:
+  report.html     the whole run in one page, what each expert specialises in too
   metrics.jsonl   one line of JSON per step and evaluation
   checkpoints/    the model, its optimizer state, tokenizer and config
 Next: cp $config my.yaml, change it, and: mpirun -np 2 $switchyard train my.yaml
+The report, for any browser: $run/report.html
 TEXT

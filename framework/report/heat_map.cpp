@@ -26,7 +26,7 @@ constexpr std::array<Colour, 9> kPalette = {{{255, 255, 217},
                                              {37, 52, 148},
                                              {8, 29, 88}}};
 
-constexpr double kTop = 18, kRight = 8, kCharacter = 6.6, kScaleHeight = 34;
+constexpr double kTop = 18, kRight = 8, kCharacter = 7.8, kScaleHeight = 34;
 constexpr size_t kCellsWithTitles = 600, kLongestName = 22;
 
 Colour colour_of(int level) {

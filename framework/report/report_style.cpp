@@ -86,9 +86,10 @@ pre{background:var(--panel);border:1px solid var(--line);border-radius:10px;padd
 overflow-x:auto;font:13px/1.5 ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
 footer{color:var(--soft);font-size:.85rem;margin-top:44px;padding-bottom:40px}
 @media(max-width:520px){header,main,footer{padding-left:14px;padding-right:14px}
-figure{padding:12px 10px 8px}h1{font-size:1.7rem}svg{font-size:12px}
+figure{padding:12px 10px 8px}h1{font-size:1.7rem}svg{font-size:13.5px}svg .number{font-size:12.5px}
 .tiles{grid-template-columns:repeat(2,minmax(0,1fr));gap:8px}.tiles dd{font-size:1.25rem}}
-@media print{body{font-size:10.5pt}nav{display:none}header{padding-top:0}
+@page{margin:14mm}
+@media print{:root{--paper:#ffffff}body{font-size:10.5pt}svg{font-size:13.5px}svg .number{font-size:12.5px}nav{display:none}header{padding-top:0}
 header,main,footer{max-width:none;padding:0}section{margin-top:20pt}
 h2,h3{break-after:avoid}figure,.tiles div,tr{break-inside:avoid}
 .figures{grid-template-columns:1fr 1fr;gap:10pt}figure{padding:6pt 8pt}
