@@ -1,6 +1,8 @@
 // Choices by label in an evaluation: against a count on the host, and on many layouts.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "collectives/threaded.h"
 #include "models/random_source.h"
 #include "models/small_model.h"
@@ -10,12 +12,14 @@ namespace switchyard::test {
 namespace {
 
 constexpr int kLabels = 3;
+constexpr int64_t kSequences = 20;  // two batches and a smaller one
 
 // Random sequences with labels in an uneven mixture.
 class LabelledSource : public RandomSource {
  public:
   LabelledSource() : RandomSource(6, 5, 23) {}
   const std::vector<std::string>& label_names() const override { return names_; }
+  int64_t epoch_size() const override { return kSequences; }
   void fill(std::span<const int64_t> indices, TokenBatch& batch) const override {
     RandomSource::fill(indices, batch);
     for (size_t i = 0; i < indices.size(); ++i) batch.labels[i] = label_of(indices[i]);
@@ -41,8 +45,6 @@ ModelOptions options_under_test() {
 }
 
 constexpr BatchLayout kLayout{.sequences = 8, .group_sequences = 2};
-constexpr int64_t kSequences = 20;  // two batches and a smaller one
-
 EvaluationRecord evaluate(ModelOnRank& rank, int ranks) {
   const LabelledSource source;
   BatchLayout layout = kLayout;
