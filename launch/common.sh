@@ -29,6 +29,22 @@ minutes() {
   printf '%d.%d' $((tenths / 10)) $((tenths % 10))
 }
 
+# on_two_ranks ARGUMENT...: runs the program as two ranks, each bound to its own share of the cores.
+# For small models: more than 8 threads a rank would wait for each other.
+on_two_ranks() {
+  local cores threads placing
+  cores=$(env -u OMP_NUM_THREADS nproc)
+  if [ "$cores" -ge 2 ]; then
+    threads=$((cores / 2 < 8 ? cores / 2 : 8))
+    placing=(--use-hwthread-cpus --bind-to hwthread --map-by "slot:PE=$threads")
+  else
+    threads=1
+    placing=(--oversubscribe --bind-to none)
+  fi
+  mpirun -q -np 2 "${placing[@]}" "$root/build/release/switchyard" "$@" \
+    --set "parallel.threads=$threads"
+}
+
 part_name=""
 part_table=""
 

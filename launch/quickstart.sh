@@ -11,21 +11,6 @@ run=runs/quickstart
 pages=data/manpages
 switchyard=build/release/switchyard
 
-# Runs the program as two ranks, each bound to its own share of the cores. The model is small: more
-# than 8 threads a rank would wait for each other.
-on_two_ranks() {
-  local cores threads placing
-  cores=$(env -u OMP_NUM_THREADS nproc)
-  if [ "$cores" -ge 2 ]; then
-    threads=$((cores / 2 < 8 ? cores / 2 : 8))
-    placing=(--use-hwthread-cpus --bind-to hwthread --map-by "slot:PE=$threads")
-  else
-    threads=1
-    placing=(--oversubscribe --bind-to none)
-  fi
-  mpirun -q -np 2 "${placing[@]}" "$switchyard" "$@" --set "parallel.threads=$threads"
-}
-
 cd "$root"
 allow_mpi_as_root
 part "install" launch/install_packages.sh
@@ -40,7 +25,9 @@ print_parts
 cat <<TEXT
 
 The run is in $run/:
+  report.html     the whole run in one page, what each expert specialises in too
   metrics.jsonl   one line of JSON per step and evaluation
   checkpoints/    the model, its optimizer state, tokenizer and config
 Next: cp $config my.yaml, change it, and: mpirun -np 2 $switchyard train my.yaml
+The report, for any browser: $run/report.html
 TEXT

@@ -74,6 +74,18 @@ SWITCHYARD_HOST_DEVICE inline uint32_t random_word(const RandomKey& key, uint32_
   return random_block(key, token, choice, element / 4).word[element % 4];
 }
 
+// How a row of activations names its numbers: the global token index, and above it which of the
+// token's K choices the row is (0 where a token is one row).
+SWITCHYARD_HOST_DEVICE inline int64_t random_row(int64_t token, int64_t choice) {
+  return choice << 32 | token;
+}
+SWITCHYARD_HOST_DEVICE inline uint32_t token_of(int64_t random_row) {
+  return static_cast<uint32_t>(random_row);
+}
+SWITCHYARD_HOST_DEVICE inline uint32_t choice_of(int64_t random_row) {
+  return static_cast<uint32_t>(random_row >> 32);
+}
+
 // Uniform in [0, 1), 24 bits: the same value in float32 and float64.
 SWITCHYARD_HOST_DEVICE inline float uniform_from_word(uint32_t word) {
   return static_cast<float>(word >> 8) * 0x1p-24f;

@@ -1,39 +1,16 @@
+#include <charconv>
+
 #include "base/log.h"
 #include "base/timer.h"
+#include "cli/show_sequences.h"
 #include "cli/verbs.h"
-#include "config/resolve.h"
 #include "data/dataset_builder.h"
+#include "registry/run_data.h"
 #include "registry/run_parts.h"
 
 namespace switchyard {
 
 namespace {
-
-TextFormat text_format(SourceConfig::Format format) {
-  switch (format) {
-    case SourceConfig::Format::kText:
-      return TextFormat::kText;
-    case SourceConfig::Format::kGzip:
-      return TextFormat::kGzip;
-    case SourceConfig::Format::kMan:
-      return TextFormat::kMan;
-  }
-  return TextFormat::kText;
-}
-
-BuildOptions build_options(const Config& config) {
-  BuildOptions options;
-  for (const SourceConfig& source : config.data.sources) {
-    options.sources.push_back({source.label, source.path, text_format(source.format)});
-  }
-  options.output = config.data.dir;
-  options.validation_share = config.data.validation_share;
-  options.tokenizer.vocabulary = static_cast<int>(config.data.tokenizer.vocabulary);
-  options.tokenizer.character_coverage = config.data.tokenizer.character_coverage;
-  options.training_lines = config.data.tokenizer.training_lines;
-  options.threads = resolve_threads(config, 1);
-  return options;
-}
 
 // A line when a phase begins and every few seconds in it.
 class ProgressLines {
@@ -67,8 +44,10 @@ class ProgressLines {
 
 void announce_dataset(const Config& config, const BuildReport& report) {
   const DatasetListing& listing = report.listing;
-  log_info("dataset {}{}: tokenizer with {} pieces", config.data.dir,
-           report.built ? "" : " is up to date", listing.pieces);
+  log_info("dataset {}{}: {} for {}, {} ids{}", config.data.dir,
+           report.built ? "" : " is up to date", name_of(listing.examples),
+           listing.examples == ExampleKind::kPairs ? "text_to_text" : "span_corruption",
+           listing.vocabulary.size, listing.tokenizer ? "" : " without a tokenizer");
   for (Split split : kSplits) {
     const DatasetListing::Counts total = listing.total(split);
     log_info("  {}: {} documents, {:.2f} M tokens, {:.1f} MB of text", name_of(split),
@@ -76,6 +55,10 @@ void announce_dataset(const Config& config, const BuildReport& report) {
              static_cast<double>(total.text_bytes) / 1e6);
   }
   if (!report.built) return;
+  if (report.duplicates + report.without_text > 0) {
+    log_info("  left out: {} that came before, {} without text", report.duplicates,
+             report.without_text);
+  }
   const double text_mb = static_cast<double>(listing.total(Split::kTrain).text_bytes +
                                              listing.total(Split::kValidation).text_bytes) /
                          1e6;
@@ -87,25 +70,71 @@ void announce_dataset(const Config& config, const BuildReport& report) {
 }
 
 void build(const Config& config) {
+  if (!config.data.mixture.empty()) {
+    throw ConfigError("data.mixture takes datasets that are there: it builds none",
+                      config.origins.of({"data.mixture"}),
+                      "run `data build` with the config of each of them");
+  }
   if (config.data.sources.empty()) {
     throw ConfigError("data.sources is empty: there is nothing to build a dataset from", "",
                       "list sources as in configs/quickstart.yaml");
   }
   ProgressLines lines;
-  const BuildReport report =
-      build_dataset(build_options(config), [&](const BuildProgress& progress) { lines(progress); });
+  const BuildReport report = build_dataset(build_options(config, resolve_threads(config, 1)),
+                                           [&](const BuildProgress& progress) { lines(progress); });
   announce_dataset(config, report);
+}
+
+int64_t parse_count(const char* flag, const std::string& text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 0) {
+    throw ConfigError(fmt::format("{} {} is no number", flag, text), "",
+                      "give a whole number from 0");
+  }
+  return number;
+}
+
+Split parse_split(const std::string& name) {
+  for (const Split split : kSplits) {
+    if (name == name_of(split)) return split;
+  }
+  throw ConfigError(fmt::format("--split {} is none", name), "", "it is train or validation");
 }
 
 }  // namespace
 
-void add_data(CommandLine& line) {
+static void add_build(CommandLine& line) {
   auto arguments = std::make_shared<ConfigArguments>();
   auto verb = line.verb("data", "Datasets", "build", "Build the dataset of a config from text");
   arguments->add_to(verb);
   verb.example("switchyard data build configs/quickstart.yaml").runs([arguments] {
     build(arguments->load());
   });
+}
+
+static void add_show(CommandLine& line) {
+  struct ShowArguments : ConfigArguments {
+    std::string count = "3", first = "0", split = "train";
+  };
+  auto arguments = std::make_shared<ShowArguments>();
+  auto verb = line.verb("data", "Datasets", "show", "Print sequences as the model sees them");
+  arguments->add_to(verb);
+  verb.option("--count", arguments->count, "N", "How many; default 3")
+      .option("--first", arguments->first, "N", "The number of the first one; default 0")
+      .option("--split", arguments->split, "NAME", "train (default) or validation")
+      .example("switchyard data show configs/quickstart.yaml --count 2 --split validation")
+      .runs([arguments] {
+        const Config config = arguments->load();
+        const int64_t first = parse_count("--first", arguments->first);
+        show_sequences(*RunData::open(config), parse_split(arguments->split), first,
+                       parse_count("--count", arguments->count));
+      });
+}
+
+void add_data(CommandLine& line) {
+  add_build(line);
+  add_show(line);
 }
 
 }  // namespace switchyard

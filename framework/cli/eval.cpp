@@ -18,7 +18,7 @@ void evaluate(const EvalArguments& arguments, Job& job) {
   const Config config = arguments.load();
   const int threads = resolve_threads(config, job.ranks_on_this_node());
   const std::unique_ptr<RunData> data = RunData::open(config);
-  RunParts parts(config, resolve_vocabulary(config, data->dataset), world, threads);
+  RunParts parts(config, resolve_vocabulary(config, *data), world, threads);
   announce(config, parts, *data, threads);
   const std::filesystem::path checkpoint = checkpoint_at(
       arguments.from.empty() ? run_directory(config).path : std::filesystem::path(arguments.from));

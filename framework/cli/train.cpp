@@ -1,7 +1,10 @@
+#include <fstream>
+
 #include "base/directory_lock.h"
 #include "base/log.h"
 #include "cli/metric_sinks.h"
 #include "cli/verbs.h"
+#include "report/html_report.h"
 #include "trainer/trainer.h"
 
 namespace switchyard {
@@ -15,6 +18,24 @@ static void make_run_directory(const RunDirectory& directory) {
   }
 }
 
+static void tell_costs(const Config& config) {
+  const MoeConfig& moe = config.moe;
+  if (!moe.decoder.layers.is_none() &&
+      moe.capacity_of(moe.decoder).priority == CapacityConfig::Priority::kRandom) {
+    log_warning(
+        "capacity.priority = random in the decoder: in training a later token can take an earlier "
+        "one's room, which generation can't repeat; position looks back only");
+  }
+  const LoadBalanceConfig& balance = moe.losses.load_balance;
+  if (balance.coef > 0 && balance.scope == LoadBalanceConfig::Scope::kGlobal &&
+      config.train.micro_batches > 1) {
+    log_info(
+        "load_balance.two_pass: each step runs a counting forward over its {} micro-batches first, "
+        "about a third more work (counting_seconds in metrics.jsonl)",
+        config.train.micro_batches);
+  }
+}
+
 static DirectoryLock lock_run_directory(const RunDirectory& directory) {
   std::optional<DirectoryLock> lock = DirectoryLock::try_acquire(directory.path);
   if (!lock) {
@@ -22,6 +43,27 @@ static DirectoryLock lock_run_directory(const RunDirectory& directory) {
                       "wait for it to end, or give this run another name: --set name=...");
   }
   return std::move(*lock);
+}
+
+static void write_config(const Config& config, const RunDirectory& directory) {
+  std::ofstream file(directory.config(), std::ios::trunc);
+  file << to_yaml_with_origins(config) << std::flush;
+  if (!file) {
+    throw SpaceError("cannot write the run's config", directory.config().string(),
+                     "make the run directory writable or set run.dir");
+  }
+}
+
+// What goes wrong with the report is said and changes nothing about the run: `switchyard report`
+// can make it again. A run that failed before its first step has nothing to report.
+static void make_report(const RunDirectory& directory, int ranks, bool failed) {
+  try {
+    log_info("report: {}", write_html_report(directory.path).string());
+  } catch (const Error& error) {
+    if (!failed || error.exit_code() != ExitCode::kBadData) report_error(error, 0, ranks, true);
+  } catch (const std::exception& error) {
+    report_error(Error(ExitCode::kDefect, error.what()), 0, ranks, true);
+  }
 }
 
 struct TrainArguments : ConfigArguments {
@@ -36,7 +78,7 @@ static void train(const TrainArguments& arguments, Job& job) {
   const ProgressStyle style = progress_style(arguments.progress);
   const int threads = resolve_threads(config, job.ranks_on_this_node());
   const std::unique_ptr<RunData> data = RunData::open(config);
-  RunParts parts(config, resolve_vocabulary(config, data->dataset), world, threads);
+  RunParts parts(config, resolve_vocabulary(config, *data), world, threads);
   const RunDirectory directory = run_directory(config);
   std::optional<DirectoryLock> lock;
   std::vector<std::unique_ptr<MetricSink>> sinks;
@@ -44,16 +86,18 @@ static void train(const TrainArguments& arguments, Job& job) {
   if (world.rank() == 0) {
     make_run_directory(directory);
     lock.emplace(lock_run_directory(directory));
+    write_config(config, directory);
     sinks = make_metric_sinks(config, directory, style);
     for (const auto& sink : sinks) borrowed.push_back(sink.get());
   }
   world.barrier();  // the directory is there
   open_log_file(directory.log(world.rank()), world.size());
   announce(config, parts, *data, threads);
+  tell_costs(config);
 
   const auto seed = static_cast<uint64_t>(config.seed);
   TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,
-                  data->training},
+                  *data->training},
                  {.layout = parts.layout,
                   .seed = seed,
                   .clip_norm = config.train.clip_norm,
@@ -63,8 +107,8 @@ static void train(const TrainArguments& arguments, Job& job) {
                               .run_id = config.name,
                               .keep = config.train.keep_checkpoints,
                               .config_text = to_yaml(config),
-                              .dataset_hash = data->dataset.digest(),
-                              .tokenizer = data->dataset.directory() / kTokenizerFile,
+                              .dataset_hash = data->digest,
+                              .tokenizer = data->tokenizer_file(),
                               .from = checkpoint_at(arguments.from),
                               .seed = seed,
                               .batch_sequences = config.train.batch_sequences},
@@ -72,10 +116,18 @@ static void train(const TrainArguments& arguments, Job& job) {
   Trainer trainer(step, evaluator, checkpoints, borrowed,
                   {.steps = config.train.steps,
                    .evaluate_every = config.train.evaluate_every,
-                   .checkpoint_every = config.train.checkpoint_every});
-  trainer.run();
-  log_info("results: {} (metrics.jsonl, checkpoints/, logs/{})", directory.path.string(),
-           config.run.tensorboard ? ", tensorboard/" : "");
+                   .checkpoint_every = config.train.checkpoint_every,
+                   .start = start_record(config, parts, threads)});
+  const bool reports = world.rank() == 0;
+  try {
+    trainer.run();
+  } catch (...) {
+    if (reports) make_report(directory, world.size(), true);
+    throw;
+  }
+  if (reports) make_report(directory, world.size(), false);
+  log_info("results: {} (report.html, metrics.jsonl, checkpoints/, logs/{})",
+           directory.path.string(), config.run.tensorboard ? ", tensorboard/" : "");
 }
 
 void add_train(CommandLine& line) {

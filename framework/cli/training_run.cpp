@@ -52,13 +52,22 @@ static void warn_of_idle_ranks(const Config& config, const BatchLayout& layout) 
       layout.group_sequences * layout.ranks * config.train.micro_batches);
 }
 
+StartRecord start_record(const Config& config, const RunParts& parts, int threads) {
+  return {.steps = config.train.steps,
+          .ranks = parts.groups.world->size(),
+          .expert_group = parts.groups.expert->size(),
+          .threads = threads,
+          .device = resolve_device(config.device, ""),
+          .parameters = static_cast<int64_t>(count_parameters(parts))};
+}
+
 void announce(const Config& config, const RunParts& parts, const RunData& data, int threads) {
   const Groups& groups = parts.groups;
   const std::string device = resolve_device(config.device, "");
   log_info("model {}: {:.2f} M parameters, vocabulary {}, dataset {} ({} labels)",
-           config.model.type, count_parameters(parts) / 1e6,
-           resolve_vocabulary(config, data.dataset), data.dataset.directory().string(),
-           data.dataset.labels().size());
+           config.model.type, count_parameters(parts) / 1e6, resolve_vocabulary(config, data),
+           data.description(), data.training->label_names().size());
+  for (const std::string& warning : warnings_of_cut_examples(config, data)) log_warning(warning);
   log_info(
       "layout {}x{}: {} ranks ({}), {} threads each, device {}; {} sequences a batch in {} routing "
       "groups, {} micro-batches",
@@ -79,12 +88,10 @@ void announce(const Config& config, const RunParts& parts, const RunData& data, 
 
 Evaluator make_evaluator(const Config& config, RunParts& parts, const RunData& data,
                          bool shuffle_inputs) {
-  Evaluator::Options options{.layout = parts.layout,
-                             .shuffle_inputs = shuffle_inputs,
-                             .piece_count = data.dataset.tokenizer().piece_count()};
+  Evaluator::Options options{.layout = parts.layout, .shuffle_inputs = shuffle_inputs};
   options.layout.micro_batches = 1;
-  options.sequences = std::min(config.train.evaluation_sequences, data.validation.epoch_size());
-  return Evaluator(*parts.kernels, parts.groups, *parts.model, data.validation, options);
+  options.sequences = std::min(config.train.evaluation_sequences, data.validation->epoch_size());
+  return Evaluator(*parts.kernels, parts.groups, *parts.model, *data.validation, options);
 }
 
 }  // namespace switchyard

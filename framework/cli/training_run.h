@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cli/verbs.h"
+#include "registry/run_data.h"
 #include "registry/run_parts.h"
 #include "trainer/evaluator.h"
 #include "trainer/run_checkpoints.h"
@@ -15,12 +16,16 @@ struct RunDirectory {
   std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
   std::filesystem::path tensorboard() const { return path / "tensorboard"; }
   std::filesystem::path log(int rank) const;  // logs/rank-00003.log
+  std::filesystem::path config() const { return path / "config.yaml"; }  // resolved
 };
 RunDirectory run_directory(const Config& config);
 
 // The checkpoint that a user means by `path`: itself, or the latest one of a run's folder or of the
 // `checkpoints` folder in it. An empty path stays empty. Throws CheckpointError if there is none.
 std::filesystem::path checkpoint_at(const std::filesystem::path& path);
+
+// What the metrics file says of this process; the trainer adds the step.
+StartRecord start_record(const Config& config, const RunParts& parts, int threads);
 
 // A line on the model, one on the layout, one for each rank's experts; warns of ranks without work.
 // Every rank calls it.

@@ -15,6 +15,7 @@ namespace switchyard {
 void add_data(CommandLine& line);
 void add_train(CommandLine& line);
 void add_eval(CommandLine& line);
+void add_report(CommandLine& line);
 void add_doctor(CommandLine& line);
 void add_config(CommandLine& line);
 void add_init(CommandLine& line);

@@ -1,4 +1,6 @@
 // Each key's default stands in the header; its unit, range and meaning stand here, nowhere else.
+#include <algorithm>
+
 #include "config/config.h"
 #include "config/fields.h"
 
@@ -42,7 +44,8 @@ void ModelConfig::describe(Fields& f) {
             {Activation::kRelu2, "relu2"}},
            "Between the two products of a feed-forward network; relu2 is relu squared.");
   f.real("dropout", dropout, {0.0, 0.95}, "probability",
-         "Share of elements set to 0 in training, at the places of T5.");
+         "Share of elements set to 0 in training, at the places of T5; inside experts: "
+         "moe.expert_dropout.");
   f.section("relative_attention", relative_attention, "T5's position bias.");
   f.real("norm_epsilon", norm_epsilon, {1e-12, 1e-1}, "",
          "Added to the mean square inside RMSNorm's square root.");
@@ -60,6 +63,9 @@ void RelativeAttentionConfig::describe(Fields& f) {
 
 void MoeConfig::describe(Fields& f) {
   f.integer("experts", experts, {1, 65'536}, "experts", "Experts in each mixture layer.");
+  f.real_or("auto", "expert_dropout", expert_dropout, {0.0, 0.95}, "probability",
+            "Share of elements set to 0 in training inside experts, after the activation; auto is "
+            "model.dropout. Fine-tuning: 0.4 beside a model.dropout of 0.1 (Fedus 2021).");
   f.integer_or(
       "auto", "group_sequences", group_sequences, {1, 1 << 24}, "sequences",
       "Sequences of a routing group, inside which capacity is shared; auto is the smallest "
@@ -69,7 +75,8 @@ void MoeConfig::describe(Fields& f) {
   f.section_with("encoder", "The mixtures of the encoder.", [&] { encoder.describe(f, capacity); });
   f.section_with("decoder", "The mixtures of the decoder.", [&] { decoder.describe(f, capacity); });
   f.inert_if(encoder.layers.is_none() && decoder.layers.is_none(),
-             {"experts", "capacity", "losses"}, "encoder and decoder have 'layers: none'");
+             {"experts", "expert_dropout", "capacity", "losses"},
+             "encoder and decoder have 'layers: none'");
 }
 
 void MoeStackConfig::describe(Fields& f, const CapacityConfig& shared) {
@@ -95,8 +102,13 @@ void CapacityConfig::describe(Fields& f) {
             "Whether padding takes room like a token, as in Hugging Face.");
   f.one_of("overflow", overflow, {{Overflow::kDrop, "drop"}},
            "What happens to a token without room; drop: the layer adds nothing to it.");
-  f.one_of("priority", priority, {{Priority::kPosition, "position"}},
-           "Who gets the room; position: tokens that come first in the routing group.");
+  f.one_of("priority", priority,
+           {{Priority::kPosition, "position"},
+            {Priority::kProbability, "probability"},
+            {Priority::kRandom, "random"}},
+           "Who gets the room; position: the first tokens of the routing group; probability: those "
+           "of the highest gate weight, not in decoders; random: anyone, in evaluation by "
+           "position.");
   f.inert_if(tokens.has_value(), {"train_factor", "eval_factor", "min_tokens", "rounding"},
              "'tokens' sets the room outright");
 }
@@ -108,26 +120,82 @@ void MoeLossesConfig::describe(Fields& f) {
 
 void LoadBalanceConfig::describe(Fields& f) {
   f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; the balanced value of the loss.");
-  f.one_of("scope", scope, {{Scope::kGroup, "group"}},
-           "Over what the load is averaged; group: a routing group.");
+  f.one_of("scope", scope, {{Scope::kGroup, "group"}, {Scope::kGlobal, "global"}},
+           "Over what load and probability are averaged before they are multiplied; group: a "
+           "routing group; global: the global batch, over all ranks and micro-batches.");
+  f.boolean("two_pass", two_pass,
+            "Whether scope global may run the forward pass twice: with several micro-batches the "
+            "first one counts, its routing decisions are replayed in the second.");
+  f.inert_if(coef == 0, {"scope", "two_pass"}, "'coef' is 0");
+  f.inert_if(scope == Scope::kGroup, {"two_pass"}, "'scope' is group");
 }
 
 void RouterZConfig::describe(Fields& f) {
   f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; 0 is off, ST-MoE uses 0.001.");
 }
 
+static void describe_task(Fields& f, DataTask& task) {
+  f.one_of(
+      "task", task,
+      {{DataTask::kSpanCorruption, "span_corruption"}, {DataTask::kTextToText, "text_to_text"}},
+      "span_corruption: spans are cut out of running text and have to be filled in; "
+      "text_to_text: pairs of inputs and targets.");
+}
+
 void DataConfig::describe(Fields& f) {
   f.text("dir", dir, "Folder of the built dataset: tokenizer, token files, their index.");
+  describe_task(f, task);
   f.integer("inputs_length", inputs_length, {3, 1 << 16}, "tokens",
             "Longest input of the encoder, end-of-text included.");
   f.integer_or("auto", "targets_length", targets_length, {2, 1 << 16}, "tokens",
                "Longest target of the decoder; auto is what span corruption makes of the longest "
-               "text that fits in inputs_length.");
+               "text that fits in inputs_length, and inputs_length for text_to_text.");
+  f.boolean("packing", packing,
+            "Whether a training sequence holds as many examples as fit, which don't see each "
+            "other.");
   f.section("corruption", corruption, "Span corruption: what the model has to fill in.");
-  f.section("tokenizer", tokenizer, "The SentencePiece unigram model that `data build` trains.");
+  f.optional_section("vocabulary", vocabulary, VocabularyConfig(), "",
+                     "The ids of sources in the format ids; such a dataset has no tokenizer.");
+  f.section("tokenizer", tokenizer,
+            "The SentencePiece unigram model that `data build` trains or takes.");
   f.real("validation_share", validation_share, {0.0, 0.5}, "share",
          "Of the documents, held out for validation.");
   f.list("sources", sources, "What `data build` reads.");
+  f.list("mixture", mixture,
+         "Built datasets that training draws from side by side, each in its own order; instead of "
+         "dir.");
+  f.inert_if(!uses(DataTask::kSpanCorruption), {"corruption"}, "no task is span_corruption");
+  f.inert_if(!uses(DataTask::kTextToText), {"packing"},
+             "every task is span_corruption, whose examples fill a sequence already");
+  f.inert_if(vocabulary.has_value(), {"tokenizer"}, "'vocabulary' says that the sources hold ids");
+  f.inert_if(!mixture.empty(),
+             {"dir", "task", "vocabulary", "tokenizer", "validation_share", "sources"},
+             "'mixture' is given: its datasets have configs of their own");
+}
+
+bool DataConfig::uses(DataTask wanted) const {
+  if (mixture.empty()) return task == wanted;
+  return std::ranges::any_of(mixture,
+                             [&](const MixtureConfig& entry) { return entry.task == wanted; });
+}
+
+void MixtureConfig::describe(Fields& f) {
+  f.text("dir", dir, "Folder of a built dataset; all must have the same tokenizer or vocabulary.");
+  f.real("weight", weight, {1e-6, 1e6}, "",
+         "Its share of the training sequences, over the sum of all weights; to 1 in 4,096.");
+  describe_task(f, task);
+}
+
+void VocabularyConfig::describe(Fields& f) {
+  f.integer("size", size, {0, 1 << 24}, "tokens", "Every id lies below; must be stated.");
+  f.integer_or("none", "pad", pad, {0, 1 << 24}, "",
+               "The id of padding, which begins what the decoder reads; in no text.");
+  f.integer_or("none", "eos", eos, {0, 1 << 24}, "",
+               "The id that is put behind inputs and targets; none: nothing is.");
+  f.integer_or("none", "first_sentinel", first_sentinel, {0, 1 << 24}, "",
+               "The id of the first sentinel of span corruption; the next ones descend from it.");
+  f.integer("sentinels", sentinels, {1, 1 << 16}, "tokens", "How many sentinels there are.");
+  f.inert_if(!first_sentinel.has_value(), {"sentinels"}, "'first_sentinel' is none");
 }
 
 void CorruptionConfig::describe(Fields& f) {
@@ -136,21 +204,38 @@ void CorruptionConfig::describe(Fields& f) {
 }
 
 void TokenizerConfig::describe(Fields& f) {
-  f.integer("vocabulary", vocabulary, {256, 1 << 20}, "tokens",
+  f.text("model", model,
+         "A SentencePiece model, or a dataset whose tokenizer is taken; empty: one is trained.");
+  f.integer("vocabulary", vocabulary, {384, 1 << 20}, "tokens",
             "With the 100 sentinels and padding; a multiple of 128.");
   f.integer("training_lines", training_lines, {1, 10'000'000}, "lines",
             "Lines of text that it is trained on at most.");
   f.real("character_coverage", character_coverage, {0.9, 1.0}, "share",
          "Of the characters, kept as pieces; the rest become bytes or <unk>.");
+  f.inert_if(!model.empty(), {"vocabulary", "training_lines", "character_coverage"},
+             "'model' gives a finished tokenizer");
 }
 
 void SourceConfig::describe(Fields& f) {
   f.text("label", label, "Names the kind of text, such as its language; losses are shown by it.");
   f.text("path", path, "A file, or a folder that is read with all below it.");
   f.one_of("format", format,
-           {{Format::kText, "text"}, {Format::kGzip, "gzip"}, {Format::kMan, "man"}},
-           "text: plain UTF-8; gzip: the same, compressed; man: manual pages, roff, compressed or "
-           "not.");
+           {{Format::kText, "text"},
+            {Format::kGzip, "gzip"},
+            {Format::kMan, "man"},
+            {Format::kJsonl, "jsonl"},
+            {Format::kIds, "ids"}},
+           "text: plain UTF-8; gzip: the same, compressed; man: manual pages, roff; jsonl: a JSON "
+           "object with text on each line; ids: with lists of token ids; the last three compressed "
+           "or not.");
+  f.text("text_key", text_key,
+         "Where a line has its text; auto is 'text' in jsonl and 'ids' in ids.");
+  f.text("inputs_key", inputs_key, "Where a line has its inputs, for text_to_text.");
+  f.text("targets_key", targets_key, "Where a line has its targets, for text_to_text.");
+  f.text("label_key", label_key, "Where a line has its label; empty: all have 'label'.");
+  f.inert_if(!has_lines(), {"text_key", "inputs_key", "targets_key", "label_key"},
+             "'format' is not jsonl or ids");
+  f.inert_if(!label_key.empty(), {"label"}, "'label_key' gives each line its own");
 }
 
 void TrainConfig::describe(Fields& f) {
@@ -159,6 +244,9 @@ void TrainConfig::describe(Fields& f) {
             "Of one update, over all ranks and micro-batches: the global batch.");
   f.integer("micro_batches", micro_batches, {1, 1 << 16}, "micro-batches",
             "Parts of the global batch that are computed one after the other to save memory.");
+  f.one_of("recompute", recompute, {{Recompute::kNone, "none"}, {Recompute::kBlocks, "blocks"}},
+           "What backward computes again instead of keeping it; blocks: of each block only its "
+           "input and routing decisions are kept, for about a third more work.");
   f.one_of(
       "precision", precision,
       {{Precision::kFloat32, "float32"},

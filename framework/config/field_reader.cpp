@@ -41,7 +41,7 @@ void FieldReader::enter_section(const Field& field) { enter_node(take(field), fi
 bool FieldReader::enter_optional(const Field& field, bool, const std::string& start_path) {
   const YamlNode* node = take(field);
   if (node == nullptr) return false;
-  origins_.record_start(field.path, start_path);
+  if (!start_path.empty()) origins_.record_start(field.path, start_path);
   enter_node(node, field.path);
   return true;
 }

@@ -73,7 +73,7 @@ class Fields {
   // As section(), for a describe that takes more than the visitor.
   void section_with(const char* key, const char* meaning, const std::function<void()>& describe);
   // A section that may be absent. Where it is given, keys it leaves out are as in `start`, which
-  // stands at `start_path`.
+  // stands at `start_path`; an empty path: nowhere, `start` is the section's own defaults.
   template <typename Section>
   void optional_section(const char* key, std::optional<Section>& value, const Section& start,
                         const char* start_path, const char* meaning);

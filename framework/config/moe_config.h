@@ -15,7 +15,7 @@ class Fields;
 struct CapacityConfig {
   enum class Rounding { kCeil, kFloor };
   enum class Overflow { kDrop };
-  enum class Priority { kPosition };
+  enum class Priority { kPosition, kProbability, kRandom };
 
   double train_factor = 1.25;
   double eval_factor = 2.0;
@@ -30,10 +30,11 @@ struct CapacityConfig {
 };
 
 struct LoadBalanceConfig {
-  enum class Scope { kGroup };
+  enum class Scope { kGroup, kGlobal };
 
   double coef = 0.01;
   Scope scope = Scope::kGroup;
+  bool two_pass = false;
 
   void describe(Fields& f);
 };
@@ -63,6 +64,7 @@ struct MoeStackConfig {
 
 struct MoeConfig {
   int64_t experts = 8;
+  std::optional<double> expert_dropout;    // empty: see resolve_expert_dropout in config/resolve.h
   std::optional<int64_t> group_sequences;  // empty: see resolve_group_sequences in config/resolve.h
   CapacityConfig capacity;
   MoeLossesConfig losses;

@@ -12,6 +12,7 @@ SpanCorruptionOptions span_corruption_options(const DataConfig& data) {
 
 int64_t resolve_targets_length(const DataConfig& data) {
   if (data.targets_length) return *data.targets_length;
+  if (!data.uses(DataTask::kSpanCorruption)) return data.inputs_length;
   const SpanCorruptionOptions options = span_corruption_options(data);
   const int tokens = span_lengths(static_cast<int>(data.inputs_length), options).tokens;
   return widest_corrupted_lengths(tokens, options).targets;
@@ -25,6 +26,10 @@ int64_t resolve_group_sequences(const Config& config) {
   for (int64_t group = (kEnoughTokens + length - 1) / length; group < batch; ++group)
     if (batch % group == 0) return group;
   return batch;
+}
+
+double resolve_expert_dropout(const Config& config) {
+  return config.moe.expert_dropout.value_or(config.model.dropout);
 }
 
 int64_t resolve_expert_ranks(const Config& config, int64_t ranks) {

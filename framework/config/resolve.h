@@ -12,13 +12,19 @@ namespace switchyard {
 SpanCorruptionOptions span_corruption_options(const DataConfig& data);
 
 // data.targets_length, or for auto the most tokens, end-of-text included, of a target that span
-// corruption makes of a text that fits in data.inputs_length.
+// corruption makes of a text that fits in data.inputs_length; data.inputs_length where every task
+// is text_to_text.
 int64_t resolve_targets_length(const DataConfig& data);
 
 // moe.group_sequences, or for auto the smallest number of sequences that divides the global batch
 // and holds at least 1,024 tokens of the stack with the shorter sequences; at most the global
 // batch.
 int64_t resolve_group_sequences(const Config& config);
+
+// moe.expert_dropout, or for auto model.dropout: an expert is the feed-forward network that it
+// stands for, which T5 drops out inside (so do Hugging Face's experts; Fedus 2021 sets the two
+// rates apart in fine-tuning only, 0.4 in experts beside 0.1).
+double resolve_expert_dropout(const Config& config);
 
 // parallel.expert, or for auto all ranks of the job.
 int64_t resolve_expert_ranks(const Config& config, int64_t ranks);

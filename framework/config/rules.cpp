@@ -39,13 +39,54 @@ void check_model(const Config& config) {
                       place, fmt::format("set it to {} or more", bias.buckets / 2 + 1));
 }
 
+void check_stated_vocabulary(const Config& config) {
+  const VocabularyConfig& vocabulary = *config.data.vocabulary;
+  if (vocabulary.size == 0)
+    throw ConfigError("data.vocabulary has no size", config.origins.of({"data.vocabulary"}),
+                      "state how many ids there are: every id lies below it");
+  const auto check = [&](const char* key, const std::optional<int64_t>& id) {
+    if (id && *id >= vocabulary.size)
+      throw ConfigError(fmt::format("data.vocabulary.{} = {} is not below the size {}", key, *id,
+                                    vocabulary.size),
+                        config.origins.of({fmt::format("data.vocabulary.{}", key),
+                                           std::string("data.vocabulary.size")}),
+                        fmt::format("set it to none, or to an id up to {}", vocabulary.size - 1));
+  };
+  check("pad", vocabulary.pad);
+  check("eos", vocabulary.eos);
+  check("first_sentinel", vocabulary.first_sentinel);
+  if (!vocabulary.pad && !vocabulary.eos)
+    throw ConfigError("data.vocabulary has neither pad nor eos",
+                      config.origins.of({"data.vocabulary.pad", "data.vocabulary.eos"}),
+                      "give one of them: the decoder has to begin with an id");
+  if (vocabulary.first_sentinel && vocabulary.sentinels > *vocabulary.first_sentinel + 1)
+    throw ConfigError(
+        fmt::format("data.vocabulary.sentinels = {}, but only {} ids descend from {}",
+                    vocabulary.sentinels, *vocabulary.first_sentinel + 1,
+                    *vocabulary.first_sentinel),
+        config.origins.of({"data.vocabulary.sentinels", "data.vocabulary.first_sentinel"}),
+        "sentinels are the ids from first_sentinel downwards");
+  if (config.data.task == DataTask::kSpanCorruption && !vocabulary.first_sentinel)
+    throw ConfigError("span corruption needs sentinels, data.vocabulary states none",
+                      config.origins.of({"data.vocabulary.first_sentinel", "data.vocabulary"}),
+                      "give data.vocabulary.first_sentinel, or set data.task: text_to_text");
+  if (config.model.vocabulary && *config.model.vocabulary < vocabulary.size)
+    throw ConfigError(fmt::format("model.vocabulary = {} has no room for {} ids",
+                                  *config.model.vocabulary, vocabulary.size),
+                      config.origins.of({"model.vocabulary", "data.vocabulary.size"}),
+                      "set it to auto");
+}
+
 void check_vocabulary(const Config& config) {
+  if (!config.data.mixture.empty()) return;  // its datasets say which
+  if (config.data.vocabulary) return check_stated_vocabulary(config);
+  if (!config.data.tokenizer.model.empty()) return;
   const int64_t tokens = config.data.tokenizer.vocabulary;
   if (tokens % 128 != 0)
     throw ConfigError(
         fmt::format("data.tokenizer.vocabulary = {} is not a multiple of 128", tokens),
         config.origins.of({"data.tokenizer.vocabulary"}),
-        fmt::format("use {} or {}", std::max<int64_t>(256, tokens / 128 * 128),
+        fmt::format("use {} or {}", std::max<int64_t>(384, tokens / 128 * 128),
                     (tokens / 128 + 1) * 128));
   if (config.model.vocabulary && *config.model.vocabulary < tokens)
     throw ConfigError(fmt::format("model.vocabulary = {} has no room for the tokenizer's {} tokens",
@@ -56,12 +97,15 @@ void check_vocabulary(const Config& config) {
 
 void check_corruption(const Config& config) {
   const DataConfig& data = config.data;
+  if (!data.uses(DataTask::kSpanCorruption)) return;
   const SpanCorruptionOptions options = span_corruption_options(data);
+  const bool stated = data.mixture.empty() && data.vocabulary;
+  const int64_t sentinels = stated ? data.vocabulary->sentinels : kSentinels;
   const int tokens = span_lengths(static_cast<int>(data.inputs_length), options).tokens;
   const int spans = noise_counts(tokens, options).spans;
-  if (spans > kSentinels)
+  if (spans > sentinels)
     throw ConfigError(fmt::format("data.inputs_length = {} needs {} sentinels, there are {}",
-                                  data.inputs_length, spans, kSentinels),
+                                  data.inputs_length, spans, sentinels),
                       config.origins.of({"data.inputs_length", "data.corruption.rate",
                                          "data.corruption.mean_span"}),
                       "shorten it, or set a longer data.corruption.mean_span");
@@ -74,7 +118,60 @@ void check_corruption(const Config& config) {
                       config.origins.of({"data.targets_length"}), "set it to auto");
 }
 
+// Whether what a source holds is what the task and the vocabulary ask for.
+void check_source_kind(const Config& config, const SourceConfig& source,
+                       const std::string& element) {
+  const DataConfig& data = config.data;
+  const bool pairs = data.task == DataTask::kTextToText;
+  const std::string format = element + ".format";
+  const bool ids = source.format == SourceConfig::Format::kIds;
+  if (ids != data.vocabulary.has_value())
+    throw ConfigError(
+        ids ? element + " holds ids, but data.vocabulary isn't stated"
+            : element + " holds text, but data.vocabulary says that there is no tokenizer",
+        config.origins.of({format, "data.vocabulary"}),
+        ids ? "state data.vocabulary: its size, pad, eos and first_sentinel"
+            : "give ids (format: ids), or take data.vocabulary out to train a tokenizer");
+  if (pairs && !source.has_lines())
+    throw ConfigError(element + " holds no pairs, which data.task = text_to_text learns from",
+                      config.origins.of({format, "data.task"}),
+                      "give lines with inputs and targets (format: jsonl or ids), or set "
+                      "data.task: span_corruption");
+  // A default that is written out, as in a resolved config, is no mistake.
+  const auto useless = [&](const char* key, const std::string& value, const char* otherwise) {
+    const std::string path = element + "." + key;
+    if (value == otherwise) return;
+    throw ConfigError(
+        path + " has no effect when data.task is " + (pairs ? "text_to_text" : "span_corruption"),
+        config.origins.of({path}),
+        pairs ? "pairs have inputs_key and targets_key: remove it"
+              : "running text has text_key: remove it");
+  };
+  if (pairs) return useless("text_key", source.text_key, "auto");
+  useless("inputs_key", source.inputs_key, "inputs");
+  useless("targets_key", source.targets_key, "targets");
+}
+
+void check_mixture(const Config& config) {
+  double sum = 0;
+  for (const MixtureConfig& entry : config.data.mixture) sum += entry.weight;
+  for (size_t i = 0; i < config.data.mixture.size(); ++i) {
+    const MixtureConfig& entry = config.data.mixture[i];
+    const std::string element = fmt::format("data.mixture[{}]", i);
+    if (entry.dir.empty())
+      throw ConfigError(element + " has no dir", config.origins.of({element + ".dir", element}),
+                        "each entry needs the folder of a built dataset");
+    if (entry.weight / sum < 1.0 / 4096)
+      throw ConfigError(fmt::format("{}.weight = {} is less than 1 in 4,096 of the weights",
+                                    element, entry.weight),
+                        config.origins.of({element + ".weight", element}),
+                        "raise it, or take the dataset out");
+  }
+}
+
 void check_sources(const Config& config) {
+  check_mixture(config);
+  if (!config.data.mixture.empty()) return;
   for (size_t i = 0; i < config.data.sources.size(); ++i) {
     const std::string element = fmt::format("data.sources[{}]", i);
     const auto require = [&](const std::string& value, const char* key) {
@@ -83,8 +180,10 @@ void check_sources(const Config& config) {
                           config.origins.of({element + "." + key, element}),
                           "each source needs a label and a path");
     };
-    require(config.data.sources[i].label, "label");
-    require(config.data.sources[i].path, "path");
+    const SourceConfig& source = config.data.sources[i];
+    if (source.label_key.empty()) require(source.label, "label");
+    require(source.path, "path");
+    check_source_kind(config, source, element);
   }
 }
 
@@ -145,6 +244,36 @@ void check_stack(const Config& config, const MoeStackConfig& stack, const std::s
                       place, "write 'layers: none' for a dense stack, or 'layers: all'");
 }
 
+// A decoder must not learn from tokens that come later: generation doesn't have them.
+void check_priority(const Config& config) {
+  const MoeStackConfig& decoder = config.moe.decoder;
+  if (decoder.layers.is_none() ||
+      config.moe.capacity_of(decoder).priority != CapacityConfig::Priority::kProbability)
+    return;
+  const bool own = config.origins.given("moe.decoder.capacity.priority");
+  throw ConfigError(
+      fmt::format("moe.{}capacity.priority = probability looks at the future in the decoder: a "
+                  "later token could take an earlier one's room",
+                  own ? "decoder." : ""),
+      config.origins.of({"moe.decoder.capacity.priority", "moe.capacity.priority"}),
+      own ? "use position or random there" : "add moe.decoder.capacity: {priority: position}");
+}
+
+void check_load_balance(const Config& config) {
+  const LoadBalanceConfig& loss = config.moe.losses.load_balance;
+  const bool mixtures =
+      !config.moe.encoder.layers.is_none() || !config.moe.decoder.layers.is_none();
+  if (!mixtures || loss.coef == 0 || loss.scope != LoadBalanceConfig::Scope::kGlobal ||
+      loss.two_pass || config.train.micro_batches == 1)
+    return;
+  throw ConfigError(
+      fmt::format("load_balance.scope = global needs the load of all {} micro-batches before the "
+                  "first one's backward pass",
+                  config.train.micro_batches),
+      config.origins.of({"moe.losses.load_balance.scope", "train.micro_batches"}),
+      "add two_pass: true (a forward pass more), or use scope: group or micro_batches: 1");
+}
+
 void check_choice(const Config& config, const ChoiceTables& tables, const std::string& kind,
                   const Choice& choice, const std::string& path) {
   const ChoiceRow* row = tables.find(kind, choice.type);
@@ -164,6 +293,8 @@ void check_rules(const Config& config, const ChoiceTables& tables) {
   check_sources(config);
   check_evaluation(config);
   check_batch(config);
+  check_priority(config);
+  check_load_balance(config);
   check_choice(config, tables, "router", config.moe.encoder.router, "moe.encoder.router");
   check_choice(config, tables, "router", config.moe.decoder.router, "moe.decoder.router");
   check_choice(config, tables, "optimizer", config.optimizer, "optimizer");

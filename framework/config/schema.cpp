@@ -49,8 +49,10 @@ class SchemaWriter : public Fields {
   }
   bool enter_optional(const Field& field, bool, const std::string& start_path) override {
     enter_section(field);
-    levels_.back().schema["description"] =
-        field.meaning + " Keys left out are as in " + start_path + ".";
+    if (!start_path.empty()) {
+      levels_.back().schema["description"] =
+          field.meaning + " Keys left out are as in " + start_path + ".";
+    }
     return true;
   }
   std::optional<size_t> enter_list(const Field& field, size_t) override {

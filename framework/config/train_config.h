@@ -12,10 +12,12 @@ class Fields;
 struct TrainConfig {
   enum class Precision { kFloat32, kBFloat16, kFloat64 };
   enum class OnNonfinite { kStop, kSkip };
+  enum class Recompute { kNone, kBlocks };
 
   int64_t steps = 1000;
   int64_t batch_sequences = 64;  // of the global batch
   int64_t micro_batches = 1;
+  Recompute recompute = Recompute::kNone;
   Precision precision = Precision::kFloat32;
   double label_smoothing = 0.0;
   double output_z_loss = 0.0;

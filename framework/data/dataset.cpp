@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/check.h"
 #include "base/errors.h"
 
 namespace switchyard {
@@ -11,25 +12,30 @@ namespace switchyard {
                    "run `switchyard data build` to make the dataset anew");
 }
 
-static Tokenizer open_tokenizer(const std::filesystem::path& directory,
-                                const DatasetListing& listing) {
-  const std::filesystem::path path = directory / kTokenizerFile;
+std::optional<Tokenizer> Dataset::open_tokenizer() const {
+  if (!listing_.tokenizer) return std::nullopt;
+  const std::filesystem::path path = directory_ / kTokenizerFile;
   Tokenizer tokenizer = Tokenizer::load(path);
-  if (tokenizer.digest().hex() != listing.tokenizer.xxh3) {
+  if (tokenizer.digest().hex() != listing_.tokenizer->xxh3) {
     refuse("the tokenizer isn't the one the text was encoded with", path);
   }
-  if (tokenizer.piece_count() != listing.pieces) {
-    refuse(fmt::format("the tokenizer has {} pieces, dataset.json says {}", tokenizer.piece_count(),
-                       listing.pieces),
+  if (tokenizer.ids() != listing_.vocabulary) {
+    refuse(fmt::format("the tokenizer's {} ids aren't the vocabulary that dataset.json states",
+                       tokenizer.vocabulary()),
            path);
   }
   return tokenizer;
 }
 
+const Tokenizer& Dataset::tokenizer() const {
+  SWITCHYARD_CHECK(tokenizer_.has_value(), directory_.string(), " has no tokenizer");
+  return *tokenizer_;
+}
+
 Dataset::Dataset(const std::filesystem::path& directory)
     : directory_(directory),
       listing_(read_listing(directory)),
-      tokenizer_(open_tokenizer(directory, listing_)),
+      tokenizer_(open_tokenizer()),
       tokens_{open_tokens(Split::kTrain), open_tokens(Split::kValidation)} {
   for (const Split split : kSplits) check_tokens(split);
 }
@@ -46,10 +52,13 @@ void Dataset::check_tokens(Split split) const {
       file.size_bytes() != listing_.token_files[s].size_bytes) {
     refuse("the file isn't the one dataset.json lists", path);
   }
-  if (file.vocabulary() != tokenizer_.vocabulary()) {
-    refuse(fmt::format("its vocabulary of {} isn't the tokenizer's {}", file.vocabulary(),
-                       tokenizer_.vocabulary()),
+  if (file.vocabulary() != vocabulary().size) {
+    refuse(fmt::format("its vocabulary of {} isn't dataset.json's {}", file.vocabulary(),
+                       vocabulary().size),
            path);
+  }
+  if (listing_.examples == ExampleKind::kPairs && file.document_count() % 2 != 0) {
+    refuse("its documents aren't pairs", path);
   }
   if (file.label_count() != static_cast<int>(labels().size())) {
     refuse(

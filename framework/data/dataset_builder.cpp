@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
 
 #include "base/errors.h"
 #include "base/random.h"
@@ -12,12 +12,11 @@
 #include "base/timer.h"
 #include "data/build_directory.h"
 #include "data/dataset.h"
+#include "data/document_store.h"
 #include "data/mapped_file.h"
 #include "data/output_file.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"
-#include "data/utf8.h"
-#include "data/validation_split.h"
 #include "data/word_encoder.h"
 
 namespace switchyard {
@@ -25,18 +24,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTextsFile = "texts.tmp";  // all documents' text, while building
+using Json = nlohmann::ordered_json;
 
-struct StoredDocument {
-  int label;
-  std::string name;
-  int64_t begin, size_bytes;  // in the texts file
-};
+constexpr const char* kTextsFile = "texts.tmp";  // all documents' text, while building
 
 void check_options(const BuildOptions& options) {
   if (options.sources.empty()) throw ConfigError("there is no source to build a dataset from");
   for (const TextSource& source : options.sources) {
-    if (source.label.empty()) throw ConfigError("a source has no label", source.path.string());
+    if (source.label.empty() && source.keys.label.empty()) {
+      throw ConfigError("a source has no label", source.path.string());
+    }
+    if (source.format == TextFormat::kJsonl) continue;
+    if (options.vocabulary || options.examples == ExampleKind::kPairs) {
+      throw ConfigError(std::string("a source of ") + name_of(source.format) + " holds no " +
+                            (options.vocabulary ? "ids" : "pairs"),
+                        source.path.string(), "give lines of JSON");
+    }
   }
   if (!(options.validation_share >= 0 && options.validation_share <= 0.5)) {
     throw ConfigError(
@@ -46,44 +49,77 @@ void check_options(const BuildOptions& options) {
   if (options.threads < 1) throw ConfigError("threads is below 1");
 }
 
-// The distinct labels in the order of the sources.
-std::vector<std::string> labels_of(const std::vector<TextSource>& sources) {
-  std::vector<std::string> labels;
-  for (const TextSource& source : sources) {
-    if (std::ranges::find(labels, source.label) == labels.end()) labels.push_back(source.label);
-  }
-  return labels;
+fs::path tokenizer_path(const BuildOptions& options) {
+  const fs::path& model = options.tokenizer_model;
+  return fs::is_directory(model) ? model / kTokenizerFile : model;
 }
 
-// Everything that the result depends on: equal text means that building again would change nothing,
-// short of files changed without changing their size.
-std::string build_description(const BuildOptions& options, const std::vector<TextFile>& files) {
-  nlohmann::ordered_json build;
-  build["sources"] = nlohmann::ordered_json::array();
+// The options that the result depends on.
+Json build_settings(const BuildOptions& options) {
+  Json settings;
+  settings["sources"] = Json::array();
   for (const TextSource& source : options.sources) {
-    build["sources"].push_back({{"label", source.label},
-                                {"path", source.path.string()},
-                                {"format", name_of(source.format)}});
+    Json entry{{"label", source.label},
+               {"path", source.path.string()},
+               {"format", name_of(source.format)}};
+    if (source.format == TextFormat::kJsonl) {
+      if (options.examples == ExampleKind::kText) entry["text_key"] = source.keys.text;
+      if (options.examples == ExampleKind::kPairs) {
+        entry["inputs_key"] = source.keys.inputs;
+        entry["targets_key"] = source.keys.targets;
+      }
+      entry["label_key"] = source.keys.label;
+    }
+    settings["sources"].push_back(std::move(entry));
   }
-  build["validation_share"] = options.validation_share;
-  build["vocabulary"] = options.tokenizer.vocabulary;
-  build["character_coverage"] = options.tokenizer.character_coverage;
-  build["tokenizer_threads"] = options.tokenizer.threads;
-  build["training_lines"] = options.training_lines;
+  settings["task"] = options.examples == ExampleKind::kPairs ? "text_to_text" : "span_corruption";
+  settings["validation_share"] = options.validation_share;
+  if (options.vocabulary) {
+    settings["vocabulary"] = Json::parse(to_json(*options.vocabulary));
+  } else if (!options.tokenizer_model.empty()) {
+    settings["tokenizer.model"] = options.tokenizer_model.string();
+  } else {
+    settings["tokenizer.vocabulary"] = options.tokenizer.vocabulary;
+    settings["tokenizer.character_coverage"] = options.tokenizer.character_coverage;
+    settings["tokenizer.training_lines"] = options.training_lines;
+    settings["tokenizer.threads"] = options.tokenizer.threads;
+  }
+  return settings;
+}
+
+std::string text_of(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// Everything that the result depends on: equal text means that building again would change nothing.
+std::string build_description(const BuildOptions& options, const std::vector<TextFile>& files,
+                              ThreadPool& pool) {
+  Json build = build_settings(options);
+  std::vector<std::string> digests(files.size());
+  pool.parallel_for(static_cast<int64_t>(files.size()), 1, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) digests[i] = digest_of_file(files[i].path).hex();
+  });
   std::string inventory;
-  for (const TextFile& file : files) {
-    inventory += fmt::format("{}\t{}\t{}\n", file.source, file.path.string(), file.size_bytes);
+  for (size_t i = 0; i < files.size(); ++i) {
+    inventory += fmt::format("{}\t{}\t{}\n", files[i].source, files[i].path.string(), digests[i]);
+    for (const std::string& alias : files[i].aliases) inventory += alias + '\n';
   }
   build["files"] = files.size();
   build["files_xxh3"] = digest_of(inventory).hex();
-  return build.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  if (!options.vocabulary && !options.tokenizer_model.empty()) {
+    build["tokenizer.model_xxh3"] = digest_of_file(tokenizer_path(options)).hex();
+  }
+  return text_of(build);
 }
 
-// Whether `output` holds a dataset made like this that can be opened.
+// Whether `output` holds a dataset made like this that is whole.
 bool is_current(const fs::path& output, const std::string& build) {
   if (!fs::exists(output / kListingFile)) return false;
   try {
-    return Dataset(output).listing().build == build;
+    const Dataset dataset(output);
+    if (dataset.listing().build != build) return false;
+    dataset.verify();
+    return true;
   } catch (const InputError&) {
     return false;  // damaged: made anew
   }
@@ -110,29 +146,28 @@ void for_each_chunk(std::string_view text, size_t chunk_bytes, Body&& body) {
 // Builds one dataset: the phases in order, with what they hand on.
 class Builder {
  public:
-  Builder(const BuildOptions& options, std::vector<TextFile> files, std::string build,
-          fs::path directory, const ProgressCallback& progress)
-      : options_(options),
-        files_(std::move(files)),
-        labels_(labels_of(options.sources)),
-        directory_(std::move(directory)),
-        progress_(progress),
-        pool_(options.threads) {
-    report_.listing.labels = labels_;
+  Builder(const BuildOptions& options, std::string build, fs::path directory, ThreadPool& pool,
+          const ProgressCallback& progress)
+      : options_(options), directory_(std::move(directory)), progress_(progress), pool_(pool) {
+    report_.listing.examples = options.examples;
     report_.listing.build = std::move(build);
   }
 
-  BuildReport run() {
+  BuildReport run(const std::vector<TextFile>& files) {
     Timer timer;
-    read();
-    split();
+    DocumentStore store(options_, files, directory_ / kTextsFile, pool_, progress_);
+    report_.listing.labels = store.labels();
+    report_.duplicates = store.duplicates();
+    report_.without_text = store.without_text();
+    split(store);
     report_.read_seconds = timer.seconds();
     timer.restart();
     const MappedFile texts(directory_ / kTextsFile);
-    const Tokenizer tokenizer = make_tokenizer(texts.text());
+    if (!options_.vocabulary) tokenizer_ = make_tokenizer(texts.text());
+    report_.listing.vocabulary = tokenizer_ ? tokenizer_->ids() : *options_.vocabulary;
     report_.tokenizer_seconds = timer.seconds();
     timer.restart();
-    for (const Split split : kSplits) encode(split, texts.text(), tokenizer);
+    for (const Split split : kSplits) encode(split, texts.text());
     fs::remove(directory_ / kTextsFile);
     OutputFile listing(directory_ / kListingFile);
     listing.write(to_json(report_.listing));
@@ -146,101 +181,62 @@ class Builder {
     if (progress_) progress_(now_);
   }
 
-  void read();
-  void store(const TextFile& file, Document& document, OutputFile& texts);
-  void split();
+  void split(DocumentStore& store);
   Tokenizer make_tokenizer(std::string_view texts);
   std::string train(std::string_view texts);
-  void encode(Split split, std::string_view texts, const Tokenizer& tokenizer);
+  void encode(Split split, std::string_view texts);
   void encode_batch(std::span<const StoredDocument> batch, std::string_view texts,
                     std::vector<WordEncoder>& encoders, Split split, TokenFileWriter& writer);
+  // The parts of a document: a text, or inputs and targets.
+  size_t parts() const { return options_.examples == ExampleKind::kPairs ? 2 : 1; }
+  static std::string_view part_of(const StoredDocument& document, size_t part,
+                                  std::string_view texts) {
+    const int64_t begin = document.begin + (part == 0 ? 0 : document.size_bytes[0]);
+    return texts.substr(begin, document.size_bytes[part]);
+  }
 
   const BuildOptions& options_;
-  std::vector<TextFile> files_;
-  std::vector<std::string> labels_;
   fs::path directory_;
   const ProgressCallback& progress_;
-  ThreadPool pool_;
+  ThreadPool& pool_;
   BuildProgress now_;
   BuildReport report_;
-  std::unordered_map<std::string, std::string> name_of_text_;  // by digest: who had it first
-  ValidationSplit names_;
-  std::vector<StoredDocument> documents_;
+  std::optional<Tokenizer> tokenizer_;                // none for ids
   std::array<std::vector<StoredDocument>, 2> sides_;  // by Split, sorted by label
 };
 
-void Builder::read() {
-  constexpr int64_t kBatchBytes = 8 << 20;
-  OutputFile texts(directory_ / kTextsFile);
-  now_ = {BuildProgress::Phase::kRead, 0, 0, 0, static_cast<int64_t>(files_.size())};
-  for (const TextFile& file : files_) now_.bytes_total += file.size_bytes;
-  for (size_t begin = 0; begin < files_.size();) {
-    size_t end = begin;
-    int64_t bytes = 0;
-    while (end < files_.size() && end - begin < 1024 && bytes < kBatchBytes) {
-      bytes += files_[end++].size_bytes;
-    }
-    std::vector<Document> batch(end - begin);
-    pool_.parallel_for(static_cast<int64_t>(batch.size()), 1, [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) {
-        const TextFile& file = files_[begin + i];
-        batch[i] = read_document(file.path, options_.sources[file.source].format);
-      }
-    });
-    for (size_t i = 0; i < batch.size(); ++i) store(files_[begin + i], batch[i], texts);
-    now_.bytes_done += bytes;
-    now_.documents_done += static_cast<int64_t>(batch.size());
-    begin = end;
-    tell();
-  }
-  texts.finish();
-}
-
-void Builder::store(const TextFile& file, Document& document, OutputFile& texts) {
-  for (const std::string& alias : file.aliases) names_.unite(file.name, alias);
-  if (!document.redirect.empty()) names_.unite(file.name, document.redirect);
-  if (document.text.empty()) {
-    ++report_.without_text;
-    return;
-  }
-  const auto [first, is_new] = name_of_text_.try_emplace(digest_of(document.text).hex(), file.name);
-  if (!is_new) {
-    names_.unite(file.name, first->second);
-    ++report_.duplicates;
-    return;
-  }
-  const std::string& label = options_.sources[file.source].label;
-  const auto index = std::ranges::find(labels_, label) - labels_.begin();
-  documents_.push_back({static_cast<int>(index), file.name, texts.size_bytes(),
-                        static_cast<int64_t>(document.text.size())});
-  texts.write(document.text);
-}
-
-void Builder::split() {
-  std::ranges::stable_sort(documents_, {}, &StoredDocument::label);
-  for (StoredDocument& document : documents_) {
-    const bool held_out = names_.is_validation(document.name, options_.validation_share);
+void Builder::split(DocumentStore& store) {
+  const size_t documents = store.documents().size();
+  for (StoredDocument& document : store.documents()) {
+    const bool held_out = store.names().is_validation(document.name, options_.validation_share);
     sides_[held_out ? 1 : 0].push_back(std::move(document));
   }
   for (const Split split : kSplits) {
     const bool wanted = split == Split::kTrain || options_.validation_share > 0;
     if (wanted && sides_[static_cast<size_t>(split)].empty()) {
       throw InputError(
-          fmt::format("of {} documents none is left for {}", documents_.size(), name_of(split)),
+          fmt::format("of {} documents none is left for {}", documents, name_of(split)),
           options_.sources[0].path.string(),
-          "each file is one document: cut large files up, or change "
+          "each file is one document, or each line of JSON: give more, or change "
           "validation_share");
     }
   }
 }
 
 Tokenizer Builder::make_tokenizer(std::string_view texts) {
-  const std::string model = train(texts);
-  Tokenizer tokenizer = Tokenizer::from_bytes(model, kTokenizerFile);
+  std::string model;
+  std::string name = kTokenizerFile;
+  if (options_.tokenizer_model.empty()) {
+    model = train(texts);
+  } else {
+    const fs::path path = tokenizer_path(options_);
+    name = path.string();
+    model = MappedFile(path).text();
+  }
+  Tokenizer tokenizer = Tokenizer::from_bytes(model, name);
   OutputFile file(directory_ / kTokenizerFile);
   file.write(model);
   file.finish();
-  report_.listing.pieces = tokenizer.piece_count();
   report_.listing.tokenizer = {static_cast<int64_t>(model.size()), tokenizer.digest().hex()};
   return tokenizer;
 }
@@ -250,11 +246,13 @@ std::string Builder::train(std::string_view texts) {
   constexpr size_t kLineBytes = 2000;  // the trainer leaves out lines above 4,192 bytes
   std::vector<std::string_view> lines;
   for (const StoredDocument& document : sides_[0]) {
-    std::string_view text = texts.substr(document.begin, document.size_bytes);
-    while (!text.empty()) {
-      const std::string_view line = text.substr(0, text.find('\n'));
-      for_each_chunk(line, kLineBytes, [&](std::string_view part) { lines.push_back(part); });
-      text.remove_prefix(std::min(line.size() + 1, text.size()));
+    for (size_t part = 0; part < parts(); ++part) {
+      std::string_view text = part_of(document, part, texts);
+      while (!text.empty()) {
+        const std::string_view line = text.substr(0, text.find('\n'));
+        for_each_chunk(line, kLineBytes, [&](std::string_view chunk) { lines.push_back(chunk); });
+        text.remove_prefix(std::min(line.size() + 1, text.size()));
+      }
     }
   }
   const double share =
@@ -276,20 +274,22 @@ std::string Builder::train(std::string_view texts) {
   });
 }
 
-void Builder::encode(Split split, std::string_view texts, const Tokenizer& tokenizer) {
+void Builder::encode(Split split, std::string_view texts) {
   constexpr int64_t kBatchBytes = 8 << 20;
   const auto s = static_cast<size_t>(split);
   const std::vector<StoredDocument>& documents = sides_[s];
+  const size_t labels = report_.listing.labels.size();
   const fs::path path = directory_ / token_file_name(split);
-  TokenFileWriter writer(path, tokenizer.vocabulary(), static_cast<int>(labels_.size()));
-  std::vector<WordEncoder> encoders(pool_.size(), WordEncoder(tokenizer));
-  report_.listing.counts[s].resize(labels_.size());
+  TokenFileWriter writer(path, report_.listing.vocabulary.size, static_cast<int>(labels));
+  std::vector<WordEncoder> encoders;
+  if (tokenizer_) encoders.assign(pool_.size(), WordEncoder(*tokenizer_));
+  report_.listing.counts[s].resize(labels);
   now_ = {BuildProgress::Phase::kEncode, 0, 0, 0, static_cast<int64_t>(documents.size())};
-  for (const StoredDocument& document : documents) now_.bytes_total += document.size_bytes;
+  for (const StoredDocument& document : documents) now_.bytes_total += document.all_bytes();
   for (size_t begin = 0; begin < documents.size();) {
     size_t end = begin;
     int64_t bytes = 0;
-    while (end < documents.size() && bytes < kBatchBytes) bytes += documents[end++].size_bytes;
+    while (end < documents.size() && bytes < kBatchBytes) bytes += documents[end++].all_bytes();
     encode_batch({documents.data() + begin, end - begin}, texts, encoders, split, writer);
     now_.bytes_done += bytes;
     now_.documents_done += static_cast<int64_t>(end - begin);
@@ -309,40 +309,46 @@ void Builder::encode_batch(std::span<const StoredDocument> batch, std::string_vi
   // documents are shared out too, and none needs the encoder's memory for its whole length.
   constexpr size_t kChunkBytes = size_t{16} << 10;
   struct Chunk {
-    size_t document;
-    std::string_view text;
+    size_t text;  // its number in the batch: document * parts() + part
+    std::string_view bytes;
     std::vector<int32_t> ids;
   };
   std::vector<Chunk> chunks;
-  for (size_t d = 0; d < batch.size(); ++d) {
-    for_each_chunk(texts.substr(batch[d].begin, batch[d].size_bytes), kChunkBytes,
-                   [&](std::string_view text) {
-                     chunks.push_back({d, text, {}});
+  for (size_t t = 0; tokenizer_ && t < batch.size() * parts(); ++t) {
+    for_each_chunk(part_of(batch[t / parts()], t % parts(), texts), kChunkBytes,
+                   [&](std::string_view bytes) {
+                     chunks.push_back({t, bytes, {}});
                    });
   }
-  // One encoder for each part of the chunks, kept from batch to batch with the words it knows.
-  const auto parts = static_cast<int64_t>(encoders.size());
+  // One encoder for each share of the chunks, kept from batch to batch with the words it knows.
+  const auto shares = static_cast<int64_t>(encoders.size());
   const auto count = static_cast<int64_t>(chunks.size());
-  pool_.parallel_for(parts, 1, [&](int64_t from, int64_t to) {
-    for (int64_t part = from; part < to; ++part) {
-      for (int64_t i = count * part / parts; i < count * (part + 1) / parts; ++i) {
-        encoders[part].encode(chunks[i].text, chunks[i].ids);
+  pool_.parallel_for(shares, 1, [&](int64_t from, int64_t to) {
+    for (int64_t share = from; share < to; ++share) {
+      for (int64_t i = count * share / shares; i < count * (share + 1) / shares; ++i) {
+        encoders[share].encode(chunks[i].bytes, chunks[i].ids);
       }
     }
   });
   std::vector<int32_t> ids;
   auto chunk = chunks.begin();
-  for (size_t d = 0; d < batch.size(); ++d) {
+  for (size_t t = 0; t < batch.size() * parts(); ++t) {
+    const StoredDocument& document = batch[t / parts()];
     ids.clear();
-    for (; chunk != chunks.end() && chunk->document == d; ++chunk) {
+    for (; chunk != chunks.end() && chunk->text == t; ++chunk) {
       ids.insert(ids.end(), chunk->ids.begin(), chunk->ids.end());
     }
-    writer.add(ids, batch[d].label);
+    if (!tokenizer_) {
+      const std::string_view bytes = part_of(document, t % parts(), texts);
+      ids.resize(bytes.size() / sizeof(int32_t));
+      std::memcpy(ids.data(), bytes.data(), bytes.size());
+    }
+    writer.add(ids, document.label);
     DatasetListing::Counts& counts =
-        report_.listing.counts[static_cast<size_t>(split)][batch[d].label];
-    ++counts.documents;
+        report_.listing.counts[static_cast<size_t>(split)][document.label];
+    counts.documents += t % parts() == 0;
     counts.tokens += static_cast<int64_t>(ids.size());
-    counts.text_bytes += batch[d].size_bytes;
+    if (tokenizer_) counts.text_bytes += document.size_bytes[t % parts()];
   }
 }
 
@@ -350,8 +356,9 @@ void Builder::encode_batch(std::span<const StoredDocument> batch, std::string_vi
 
 BuildReport build_dataset(const BuildOptions& options, const ProgressCallback& progress) {
   check_options(options);
-  std::vector<TextFile> files = list_text_files(options.sources);
-  std::string build = build_description(options, files);
+  const std::vector<TextFile> files = list_text_files(options.sources);
+  ThreadPool pool(options.threads);
+  std::string build = build_description(options, files, pool);
   if (is_current(options.output, build)) {
     BuildReport report;
     report.built = false;
@@ -359,10 +366,21 @@ BuildReport build_dataset(const BuildOptions& options, const ProgressCallback& p
     return report;
   }
   BuildDirectory directory(options.output);
-  Builder builder(options, std::move(files), std::move(build), directory.path(), progress);
-  BuildReport report = builder.run();
+  Builder builder(options, std::move(build), directory.path(), pool, progress);
+  BuildReport report = builder.run(files);
   directory.commit();
   return report;
+}
+
+std::string setting_that_differs(const DatasetListing& listing, const BuildOptions& options) {
+  const Json built = Json::parse(listing.build);
+  // Through text, as the listing's, so that what is no UTF-8 compares equal.
+  const Json wanted = Json::parse(text_of(build_settings(options)));
+  for (const auto& [key, value] : wanted.items()) {
+    const auto found = built.find(key);
+    if (found == built.end() || *found != value) return key;
+  }
+  return "";
 }
 
 }  // namespace switchyard

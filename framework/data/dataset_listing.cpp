@@ -15,7 +15,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kFormat = "switchyard-dataset";
-constexpr int64_t kVersion = 1;
+constexpr int64_t kVersion = 2;
 constexpr size_t kMaxBytes = size_t{16} << 20;
 
 [[noreturn]] void refuse(const std::string& reason, const std::filesystem::path& path) {
@@ -38,6 +38,7 @@ class Reader {
   }
 
   Reader object(const char* key) const { return {member(key), path_, key}; }
+  bool is_null(const char* key) const { return member(key).is_null(); }
 
   int64_t count(const char* key, int64_t limit = int64_t{1} << 52) const {
     const Json& value = member(key);
@@ -92,7 +93,29 @@ std::vector<DatasetListing::Counts> read_counts(const Reader& split, size_t labe
   return counts;
 }
 
+Vocabulary read_vocabulary(const Reader& reader, const std::filesystem::path& path) {
+  Vocabulary vocabulary;
+  vocabulary.size = static_cast<int>(reader.count("size", 1 << 30));
+  const auto id = [&](const char* key) -> std::optional<int32_t> {
+    if (reader.is_null(key)) return std::nullopt;
+    return static_cast<int32_t>(reader.count(key, vocabulary.size - 1));
+  };
+  if (vocabulary.size < 1) refuse("its vocabulary is empty", path);
+  vocabulary.pad = id("pad");
+  vocabulary.eos = id("eos");
+  vocabulary.first_sentinel = id("first_sentinel");
+  vocabulary.sentinels = static_cast<int>(reader.count("sentinels", vocabulary.size));
+  const bool fits =
+      vocabulary.first_sentinel
+          ? vocabulary.sentinels >= 1 && vocabulary.sentinels <= *vocabulary.first_sentinel + 1
+          : vocabulary.sentinels == 0;
+  if (!fits) refuse("its sentinels don't fit its vocabulary", path);
+  return vocabulary;
+}
+
 }  // namespace
+
+const char* name_of(ExampleKind kind) { return kind == ExampleKind::kText ? "text" : "pairs"; }
 
 const char* name_of(Split split) { return split == Split::kTrain ? "train" : "validation"; }
 
@@ -109,20 +132,36 @@ DatasetListing::Counts DatasetListing::total(Split split) const {
 }
 
 Digest DatasetListing::digest() const {
-  std::string all = tokenizer.xxh3;
+  std::string all = (tokenizer ? tokenizer->xxh3 : "") + name_of(examples) + to_json(vocabulary);
   for (const std::string& header : header_xxh3) all += header;
   for (const std::string& label : labels) all += label + '\0';
   return digest_of(all);
+}
+
+std::string to_json(const Vocabulary& vocabulary) {
+  const auto id = [](const std::optional<int32_t>& value) {
+    return value ? Json(*value) : Json(nullptr);
+  };
+  const Json json{{"size", vocabulary.size},
+                  {"pad", id(vocabulary.pad)},
+                  {"eos", id(vocabulary.eos)},
+                  {"first_sentinel", id(vocabulary.first_sentinel)},
+                  {"sentinels", vocabulary.sentinels}};
+  return json.dump();
 }
 
 std::string to_json(const DatasetListing& listing) {
   Json root;
   root["format"] = kFormat;
   root["version"] = kVersion;
+  root["examples"] = name_of(listing.examples);
   root["labels"] = listing.labels;
-  root["tokenizer"] = {{"pieces", listing.pieces},
-                       {"size_bytes", listing.tokenizer.size_bytes},
-                       {"xxh3", listing.tokenizer.xxh3}};
+  root["vocabulary"] = Json::parse(to_json(listing.vocabulary));
+  root["tokenizer"] = nullptr;
+  if (listing.tokenizer) {
+    root["tokenizer"] = {{"size_bytes", listing.tokenizer->size_bytes},
+                         {"xxh3", listing.tokenizer->xxh3}};
+  }
   for (const Split split : kSplits) {
     const auto s = static_cast<size_t>(split);
     Json by_label = Json::array();
@@ -163,10 +202,15 @@ DatasetListing read_listing(const std::filesystem::path& directory) {
            path);
   }
   DatasetListing listing;
+  const std::string examples = root.text("examples");
+  if (examples != name_of(ExampleKind::kText) && examples != name_of(ExampleKind::kPairs)) {
+    refuse("its examples are neither text nor pairs", path);
+  }
+  listing.examples =
+      examples == name_of(ExampleKind::kText) ? ExampleKind::kText : ExampleKind::kPairs;
   listing.labels = read_labels(root, path);
-  const Reader tokenizer = root.object("tokenizer");
-  listing.pieces = static_cast<int>(tokenizer.count("pieces", 1 << 30));
-  listing.tokenizer = tokenizer.file();
+  listing.vocabulary = read_vocabulary(root.object("vocabulary"), path);
+  if (!root.is_null("tokenizer")) listing.tokenizer = root.object("tokenizer").file();
   for (const Split split : kSplits) {
     const auto s = static_cast<size_t>(split);
     const Reader reader = root.object(name_of(split));

@@ -31,7 +31,7 @@ std::vector<int> random_division(int total, int parts, RandomStream& random) {
 
 // Copies the ids outside `dropped` and one sentinel for each run of ids inside it, then EOS.
 std::vector<int32_t> with_sentinels(std::span<const int32_t> ids, const std::vector<uint8_t>& mask,
-                                    uint8_t dropped, int32_t first_sentinel) {
+                                    uint8_t dropped, const Vocabulary& vocabulary) {
   std::vector<int32_t> out;
   out.reserve(ids.size() + 1);
   int runs = 0;
@@ -39,12 +39,12 @@ std::vector<int32_t> with_sentinels(std::span<const int32_t> ids, const std::vec
     if (mask[i] != dropped) {
       out.push_back(ids[i]);
     } else if (i == 0 || mask[i - 1] != dropped) {
-      SWITCHYARD_CHECK(runs < kSentinels, ids.size(), " ids need more than ", kSentinels,
-                       " sentinels");
-      out.push_back(first_sentinel - runs++);
+      SWITCHYARD_CHECK(runs < vocabulary.sentinels, ids.size(), " ids need more than ",
+                       vocabulary.sentinels, " sentinels");
+      out.push_back(*vocabulary.first_sentinel - runs++);
     }
   }
-  out.push_back(kEosId);
+  if (vocabulary.eos) out.push_back(*vocabulary.eos);
   return out;
 }
 
@@ -73,14 +73,13 @@ std::vector<uint8_t> noise_mask(int tokens, const SpanCorruptionOptions& options
   return mask;
 }
 
-CorruptedText corrupt_spans(std::span<const int32_t> ids, int32_t first_sentinel,
+CorruptedText corrupt_spans(std::span<const int32_t> ids, const Vocabulary& vocabulary,
                             const SpanCorruptionOptions& options, const SampleKey& key) {
   const std::vector<uint8_t> mask = noise_mask(static_cast<int>(ids.size()), options, key);
-  return {with_sentinels(ids, mask, 1, first_sentinel),
-          with_sentinels(ids, mask, 0, first_sentinel)};
+  return {with_sentinels(ids, mask, 1, vocabulary), with_sentinels(ids, mask, 0, vocabulary)};
 }
 
-void check_sentinels(int inputs_length, const SpanCorruptionOptions& options) {
+void check_sentinels(int inputs_length, const SpanCorruptionOptions& options, int sentinels) {
   if (!(options.noise_density > 0 && options.noise_density <= 0.9)) {
     throw ConfigError(fmt::format("noise_density {} is outside (0, 0.9]", options.noise_density));
   }
@@ -94,9 +93,9 @@ void check_sentinels(int inputs_length, const SpanCorruptionOptions& options) {
   }
   const int tokens = span_lengths(inputs_length, options).tokens;
   const int spans = noise_counts(tokens, options).spans;
-  if (spans > kSentinels) {
+  if (spans > sentinels) {
     throw ConfigError(fmt::format("inputs_length {} needs {} sentinels, there are {}",
-                                  inputs_length, spans, kSentinels),
+                                  inputs_length, spans, sentinels),
                       "", "shorten inputs_length or lengthen mean_span_length");
   }
 }

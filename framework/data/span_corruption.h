@@ -9,13 +9,11 @@
 #include <vector>
 
 #include "config/span_lengths.h"
+#include "data/vocabulary.h"
 
 namespace switchyard {
 
 inline constexpr int kMaxInputsLength = 1 << 20;  // tokens; keeps the arithmetic inside int
-inline constexpr int32_t kPadId = 0;
-inline constexpr int32_t kEosId = 1;
-inline constexpr int32_t kUnknownId = 2;
 
 // Which number a sample's randomness has: nothing else goes into it.
 struct SampleKey {
@@ -34,16 +32,18 @@ struct CorruptedText {
 };
 
 // inputs: the text with the k-th noise span as sentinel first_sentinel - k, then EOS; targets: each
-// sentinel followed by the span it stands for, then EOS, no closing sentinel.
-//   ids             at least one
-//   first_sentinel  piece count + kSentinels - 1
-// A text of more than kSentinels spans is a broken precondition: inputs_length is checked for it
+// sentinel followed by the span it stands for, then EOS, no closing sentinel. A vocabulary without
+// EOS closes neither.
+//   ids         at least one
+//   vocabulary  has sentinels
+// A text of more spans than sentinels is a broken precondition: inputs_length is checked for it
 // where the configuration is read, by check_sentinels().
-CorruptedText corrupt_spans(std::span<const int32_t> ids, int32_t first_sentinel,
+CorruptedText corrupt_spans(std::span<const int32_t> ids, const Vocabulary& vocabulary,
                             const SpanCorruptionOptions& options, const SampleKey& key);
 
 // Throws ConfigError when texts for inputs_length hold more spans than there are sentinels, or an
 // option is out of range.
-void check_sentinels(int inputs_length, const SpanCorruptionOptions& options = {});
+void check_sentinels(int inputs_length, const SpanCorruptionOptions& options = {},
+                     int sentinels = kSentinels);
 
 }  // namespace switchyard

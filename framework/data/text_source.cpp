@@ -7,7 +7,6 @@
 #include <memory>
 
 #include "base/errors.h"
-#include "data/mapped_file.h"
 #include "data/roff.h"
 #include "data/utf8.h"
 
@@ -48,16 +47,6 @@ std::string inflated(std::string_view bytes, const fs::path& path) {
     if (status == Z_OK && stream.avail_in == 0 && stream.avail_out > 0) throw damaged();
   }
   return text;
-}
-
-std::string clean(std::string_view bytes) {
-  std::string text = is_valid_utf8(bytes) ? std::string(bytes) : valid_utf8(bytes);
-  std::ranges::replace(text, '\0', ' ');
-  return text;
-}
-
-bool is_blank(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos;
 }
 
 void list_directory(const TextSource& source, int index, std::vector<TextFile>& files) {
@@ -107,7 +96,17 @@ void list_directory(const TextSource& source, int index, std::vector<TextFile>& 
 }  // namespace
 
 const char* name_of(TextFormat format) {
-  return format == TextFormat::kText ? "text" : format == TextFormat::kGzip ? "gzip" : "man";
+  switch (format) {
+    case TextFormat::kText:
+      return "text";
+    case TextFormat::kGzip:
+      return "gzip";
+    case TextFormat::kMan:
+      return "man";
+    case TextFormat::kJsonl:
+      return "jsonl";
+  }
+  return "";
 }
 
 std::string document_name(const fs::path& path, TextFormat format) {
@@ -154,13 +153,24 @@ Document read_document(const fs::path& path, TextFormat format) {
   Document document;
   if (format == TextFormat::kMan) {
     ManPage page = man_page_text(bytes);
-    document.text = clean(page.text);
+    document.text = clean_text(page.text);
     if (!page.redirect.empty()) document.redirect = document_name(page.redirect, format);
   } else {
-    document.text = clean(bytes);
+    document.text = clean_text(bytes);
   }
-  if (is_blank(document.text)) document.text.clear();
   return document;
+}
+
+PlainBytes::PlainBytes(const fs::path& path) : file_(path), is_plain_(!is_gzip(file_.text())) {
+  if (!is_plain_) plain_ = inflated(file_.text(), path);
+}
+
+std::string clean_text(std::string_view bytes) {
+  if (bytes.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos) return "";
+  std::string text = is_valid_utf8(bytes) ? std::string(bytes) : valid_utf8(bytes);
+  std::ranges::replace(text, '\0', ' ');
+  if (text.find_first_not_of(" \t\r\n\f\v") == std::string::npos) text.clear();
+  return text;
 }
 
 }  // namespace switchyard

@@ -55,6 +55,14 @@ Tokenizer Tokenizer::from_bytes(std::string_view bytes, const std::string& name)
 
 int Tokenizer::piece_count() const { return model_->processor.GetPieceSize(); }
 
+Vocabulary Tokenizer::ids() const {
+  return {.size = vocabulary(),
+          .pad = kPadId,
+          .eos = kEosId,
+          .first_sentinel = sentinel_id(0),
+          .sentinels = kSentinels};
+}
+
 int32_t Tokenizer::sentinel_id(int k) const {
   SWITCHYARD_CHECK(k >= 0 && k < kSentinels, "sentinel ", k);
   return piece_count() + kSentinels - 1 - k;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "data/vocabulary.h"
 
 namespace switchyard {
 
@@ -35,6 +36,7 @@ class Tokenizer {
 
   int piece_count() const;
   int vocabulary() const { return padded_vocabulary(piece_count()); }
+  Vocabulary ids() const;  // pad, EOS and sentinels as above
 
   // The id of <extra_id_k>, k in [0, 100).
   int32_t sentinel_id(int k) const;

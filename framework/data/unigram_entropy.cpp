@@ -2,28 +2,28 @@
 
 #include <cmath>
 
-#include "data/span_corruption.h"
-
 namespace switchyard {
 
-UnigramEntropy unigram_entropy(const TokenSource& source, int piece_count) {
+UnigramEntropy unigram_entropy(const TokenSource& source) {
+  const Vocabulary& vocabulary = source.vocabulary();
   UnigramEntropy result;
   std::vector<std::vector<int64_t>> counts;  // by label, then piece
   for (const std::string& name : source.label_names()) {
     result.labels.push_back({.name = name});
-    counts.emplace_back(piece_count, 0);
+    counts.emplace_back(vocabulary.size, 0);
   }
   TokenBatch batch;
   for (int64_t index = 0; index < source.epoch_size(); ++index) {
     source.fill({&index, 1}, batch);
-    UnigramEntropy::Label& label = result.labels[batch.labels[0]];
-    for (const int32_t id : batch.targets) {
-      if (id == kPadId) continue;
-      ++label.target_tokens;
-      if (id == kEosId || id >= piece_count) {
-        ++label.free_tokens;
+    for (size_t i = 0; i < batch.targets.size(); ++i) {
+      if (batch.targets_segment[i] == 0) continue;
+      const int32_t id = batch.targets[i];
+      const int l = batch.label_of(0, batch.targets_segment[i]);
+      ++result.labels[l].target_tokens;
+      if (id == vocabulary.eos || vocabulary.is_sentinel(id)) {
+        ++result.labels[l].free_tokens;
       } else {
-        ++counts[batch.labels[0]][id];
+        ++counts[l][id];
       }
     }
   }

@@ -30,8 +30,7 @@ struct UnigramEntropy {
   double nats_per_token = 0.0;  // mean over all target tokens
 };
 
-// Reads samples 0 .. source.epoch_size() - 1.
-//   piece_count  ids from here on are sentinels
-UnigramEntropy unigram_entropy(const TokenSource& source, int piece_count);
+// Reads rows 0 .. source.epoch_size() - 1.
+UnigramEntropy unigram_entropy(const TokenSource& source);
 
 }  // namespace switchyard

@@ -27,7 +27,8 @@ AttentionInput AttentionLayer::input(const LayerContext& ctx, const Source& quer
                                      const Source& keys, TensorView distance_bias,
                                      const Saved& saved) const {
   AttentionInput in{.q = saved.q, .k = saved.k, .v = saved.v, .distance_bias = distance_bias};
-  in.mask = {.key_segment = keys.rows.segment, .query_segment = {}, .causal = options_.causal};
+  in.mask = {.key_segment = keys.rows.segment, .causal = options_.causal};
+  if (queries.rows.packed) in.mask.query_segment = queries.rows.segment;
   in.scale = options_.scale;
   in.dropout_rate = ctx.training ? options_.dropout : 0.0;
   in.random = ctx.random(queries.rows, options_.layer, options_.dropout_purpose);

@@ -9,6 +9,7 @@ namespace switchyard {
 
 struct LayerContext : ExecContext {
   Arena& saved;          // what backward needs, released whole after the micro-batch
+  Arena& decisions;      // what a replay needs: outlives dropped activations, see MoeDecisions
   const Groups& groups;  // the ranks that share experts and replicas
   bool training = false;
   // Forward is called again for a micro-batch whose activations were dropped: saved routing
@@ -20,7 +21,11 @@ struct LayerContext : ExecContext {
   // The random numbers of one use in one layer.
   //   layer  see layer_id
   RandomRows random(const TokenRows& rows, uint16_t layer, Purpose purpose) const {
-    return {{.seed = seed, .step = step, .layer = layer, .purpose = purpose}, rows.global_index};
+    return random(rows.global_index, layer, purpose);
+  }
+  //   row_keys  int64 [N], see random_row
+  RandomRows random(TensorView row_keys, uint16_t layer, Purpose purpose) const {
+    return {{.seed = seed, .step = step, .layer = layer, .purpose = purpose}, row_keys};
   }
 };
 

@@ -31,7 +31,8 @@ class RelativePositionBias : public Module {
   void collect_weights(std::vector<Weight*>& weights) override;
 
  private:
-  TensorView buckets_for(LayerContext& ctx, int64_t queries, int64_t keys);
+  // int32 [Sq + Sk - 1] in `arena`.
+  TensorView buckets_for(LayerContext& ctx, int64_t queries, int64_t keys, Arena& arena) const;
 
   Options options_;
   Weight table_;

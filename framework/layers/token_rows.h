@@ -16,6 +16,10 @@ struct TokenRows {
   TensorView global_index;  // int64 [T]: sequence's number in the global batch * S + position
   TensorView real;          // uint8 [T]: 0 for padding
   TensorView segment;  // int32 [B, S]: 0 for padding; absent where attention needs no such mask
+  // Whether a row holds several samples, its segments 1, 2, ...: attention stays inside each.
+  bool packed = false;
+
+  std::span<const int32_t> labels;  // [T], 0 for padding, on the host; only metrics look at them
 
   LeafOffsets group_offsets;           // tokens, [G + 1]: this rank's routing groups
   LeafOffsets group_sequences;         // the same in sequences

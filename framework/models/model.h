@@ -25,6 +25,8 @@ class Model : public Module {
   virtual TensorView output_z() const = 0;
   // Adds to the weights' gradients, auxiliary losses' included. After forward in training.
   virtual void backward(LayerContext& ctx, const ModelBatch& batch) = 0;
+  // The forward pass as far as the mixtures, for their decisions and observations alone.
+  virtual void route(LayerContext& ctx, const ModelBatch& batch) = 0;
   // [Td, V] in ctx.saved, without losses.
   virtual TensorView logits(LayerContext& ctx, const ModelBatch& batch) = 0;
 
@@ -32,6 +34,9 @@ class Model : public Module {
   virtual std::vector<MoeLayer*> moe_layers() = 0;
   // Adds what the last forward did to the mixtures' observations.
   virtual void observe(LayerContext& ctx, const ModelBatch& batch) = 0;
+  // What the last forward decided, as moe_layers(): read to keep it aside, written to have it
+  // replayed by a forward with ctx.replay.
+  virtual std::vector<MoeDecisions*> decisions() = 0;
 };
 
 }  // namespace switchyard

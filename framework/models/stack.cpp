@@ -20,6 +20,7 @@ Stack::Stack(const Options& options, std::vector<std::unique_ptr<FeedForward>> f
 Stack::Saved Stack::make_saved() const {
   Saved saved;
   for (const auto& block : blocks_) saved.blocks.push_back(block->make_saved());
+  saved.inputs.resize(blocks_.size());
   return saved;
 }
 
@@ -36,7 +37,16 @@ TensorView Stack::forward(LayerContext& ctx, const TokenRows& rows, TensorView h
   saved.distance_bias = position_bias_.forward(ctx, rows.length, rows.length);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     if (hidden) hidden->push_back(h);
-    h = blocks_[i]->forward(ctx, rows, h, saved.distance_bias, memory, saved.blocks[i]);
+    saved.inputs[i] = h;
+    if (!recomputes(ctx)) {
+      h = blocks_[i]->forward(ctx, rows, h, saved.distance_bias, memory, saved.blocks[i]);
+      continue;
+    }
+    const TensorView output = ctx.saved.allocate(h.dtype(), h.shape());
+    const ScratchScope dropped(ctx.saved);
+    copy(ctx, blocks_[i]->forward(ctx, rows, h, saved.distance_bias, memory, saved.blocks[i]),
+         output);
+    h = output;
   }
   const TensorView y = final_norm_.forward(ctx, h, saved.final_norm);
   drop(ctx, rows, y, Purpose::kFinalDropout);
@@ -44,7 +54,7 @@ TensorView Stack::forward(LayerContext& ctx, const TokenRows& rows, TensorView h
 }
 
 void Stack::backward(LayerContext& ctx, const TokenRows& rows, const Block::Memory* memory,
-                     const Saved& saved, TensorView dh) {
+                     Saved& saved, TensorView dh) {
   drop(ctx, rows, dh, Purpose::kFinalDropout);
   {
     const ScratchScope scope(ctx.scratch);
@@ -55,6 +65,13 @@ void Stack::backward(LayerContext& ctx, const TokenRows& rows, const Block::Memo
   const int64_t distances = saved.distance_bias.shape()[1];
   for (size_t i = blocks_.size(); i-- > 0;) {
     const ScratchScope scope(ctx.scratch);
+    const ScratchScope recomputed(ctx.saved);
+    if (recomputes(ctx)) {
+      LayerContext again = ctx;
+      again.replay = true;
+      blocks_[i]->forward(again, rows, saved.inputs[i], saved.distance_bias, memory,
+                          saved.blocks[i]);
+    }
     const TensorView dbias = ctx.scratch.allocate(saved.distance_bias.dtype(),
                                                   {rows.groups(), options_.block.heads, distances});
     blocks_[i]->backward(ctx, rows, saved.distance_bias, memory, saved.blocks[i], dh, dbias);

@@ -16,9 +16,13 @@ class Stack : public Module {
   struct Options {
     Block::Options block;  // `number` is filled in
     RelativePositionBias::Options position_bias;
+    // In training only each block's input and its mixtures' decisions are kept; backward runs the
+    // block's forward again.
+    bool recompute = false;
   };
   struct Saved {
-    TensorView distance_bias;  // [H, 2S - 1]
+    TensorView distance_bias;        // [H, 2S - 1]
+    std::vector<TensorView> inputs;  // of each block, [T, D]
     std::vector<Block::Saved> blocks;
     RmsNormLayer::Saved final_norm;
   };
@@ -37,9 +41,10 @@ class Stack : public Module {
   TensorView forward(LayerContext& ctx, const TokenRows& rows, TensorView h,
                      const Block::Memory* memory, Saved& saved,
                      std::vector<TensorView>* hidden = nullptr);
-  // Turns dh [T, D] into the gradient of the embedded tokens, in place.
-  void backward(LayerContext& ctx, const TokenRows& rows, const Block::Memory* memory,
-                const Saved& saved, TensorView dh);
+  // Turns dh [T, D] into the gradient of the embedded tokens, in place. Where blocks are
+  // recomputed, their part of `saved` is filled again on the way.
+  void backward(LayerContext& ctx, const TokenRows& rows, const Block::Memory* memory, Saved& saved,
+                TensorView dh);
 
   void collect_weights(std::vector<Weight*>& weights) override;
   // The mixture layer of each block; null where the block is dense.
@@ -47,6 +52,7 @@ class Stack : public Module {
 
  private:
   void drop(LayerContext& ctx, const TokenRows& rows, TensorView h, Purpose purpose) const;
+  bool recomputes(const LayerContext& ctx) const { return options_.recompute && ctx.training; }
 
   Options options_;
   RelativePositionBias position_bias_;

@@ -36,6 +36,10 @@ TensorView SwitchT5::forward(LayerContext& ctx, const ModelBatch& batch, double 
   return head_->loss(ctx, decoded, batch.targets, gradient_scale, head_saved_);
 }
 
+void SwitchT5::route(LayerContext& ctx, const ModelBatch& batch) {
+  run_stacks(ctx, batch, nullptr);
+}
+
 TensorView SwitchT5::logits(LayerContext& ctx, const ModelBatch& batch) {
   return head_->logits(ctx, run_stacks(ctx, batch, nullptr), head_saved_);
 }
@@ -81,6 +85,18 @@ static void observe_stack(LayerContext& ctx, const TokenRows& rows, const Stack&
 void SwitchT5::observe(LayerContext& ctx, const ModelBatch& batch) {
   observe_stack(ctx, batch.encoder, encoder_, encoder_saved_);
   observe_stack(ctx, batch.decoder, decoder_, decoder_saved_);
+}
+
+std::vector<MoeDecisions*> SwitchT5::decisions() {
+  std::vector<MoeDecisions*> all;
+  for (Stack::Saved* stack : {&encoder_saved_, &decoder_saved_}) {
+    for (Block::Saved& block : stack->blocks) {
+      if (auto* saved = dynamic_cast<MoeLayer::Saved*>(block.feed_forward.get())) {
+        all.push_back(saved);
+      }
+    }
+  }
+  return all;
 }
 
 static std::vector<const MoeLayer::Saved*> mixtures(const Stack::Saved& saved) {

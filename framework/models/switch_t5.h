@@ -29,9 +29,11 @@ class SwitchT5 : public Model {
   TensorView forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) override;
   TensorView output_z() const override { return head_saved_.output_z; }
   void backward(LayerContext& ctx, const ModelBatch& batch) override;
+  void route(LayerContext& ctx, const ModelBatch& batch) override;
   TensorView logits(LayerContext& ctx, const ModelBatch& batch) override;
   std::vector<MoeLayer*> moe_layers() override;
   void observe(LayerContext& ctx, const ModelBatch& batch) override;
+  std::vector<MoeDecisions*> decisions() override;
   void collect_weights(std::vector<Weight*>& weights) override;
 
   // Hidden states for comparison with other systems: the input of each block, then the stack's

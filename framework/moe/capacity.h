@@ -8,11 +8,18 @@
 namespace switchyard {
 
 struct CapacityRule {
+  // Who is kept where there is more demand than room; first choices always before second ones.
+  //   kPosition     the first tokens of the routing group
+  //   kProbability  those of the highest gate weight, ties by position; looks at later tokens
+  //   kRandom       by a number of each token; in evaluation by position
+  enum class Priority : uint8_t { kPosition, kProbability, kRandom };
+
   double train_factor = 1.25, eval_factor = 2.0;
   int64_t min_tokens = 4;
   bool round_up = true;           // ceil; false: floor, as Mesh-TensorFlow
   std::optional<int64_t> tokens;  // given: the capacity, whatever the rest says; 0 is allowed
   bool padding_takes_capacity = false;
+  Priority priority = Priority::kPosition;
 };
 
 // C = max(min_tokens, round(factor * K * group_tokens / E)) (Fedus 2021, eq. 3, per routing group).

@@ -51,7 +51,21 @@ Exchange::Counts Exchange::gather_counts(LayerContext& ctx, const TokenRows& row
   return counts;
 }
 
-ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorView kept) const {
+TensorView Exchange::exchange_keys(LayerContext& ctx, const TokenRows& rows,
+                                   const ExchangePlan& plan) const {
+  const ScratchScope scope(ctx.scratch);
+  const TensorView sent = ctx.scratch.allocate(DType::kInt64, {plan.sent});
+  const TensorView received = ctx.scratch.allocate(DType::kInt64, {plan.received});
+  const TensorView keys = ctx.saved.allocate(DType::kInt64, {plan.received});
+  gather_row_keys(ctx, rows.global_index, plan.source, plan.position.shape()[1], sent);
+  ctx.groups.expert->all_to_all(ctx.stream, sent, plan.send_rows, received, plan.received_rows)
+      ->wait();
+  gather_row_keys(ctx, received, plan.index, 1, keys);  // into compact order, choices stay
+  return keys;
+}
+
+ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorView kept,
+                             bool with_keys) const {
   const Counts counts = gather_counts(ctx, rows, kept);
   const Collectives& group = *ctx.groups.expert;
   const int ranks = group.size();
@@ -111,6 +125,7 @@ ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorVie
   plan.source = ctx.saved.allocate(DType::kInt32, {kept.elements()});
   plan.position = ctx.saved.allocate(DType::kInt32, kept.shape());
   order_choices(ctx, kept, experts_, plan.source, plan.position);
+  if (with_keys) plan.keys = exchange_keys(ctx, rows, plan);
   return plan;
 }
 

@@ -19,6 +19,7 @@ struct ExchangePlan {
   TensorView source;                              // int32 [T * K]: flat choice of each sent row
   TensorView position;                            // int32 [T, K]: sent row of each choice, or -1
   TensorView index;                               // int32 [received], see RaggedRows
+  TensorView keys;  // int64 [received], compact order: see random_row; absent unless asked for
 
   RaggedRows ragged() const;
 };
@@ -31,8 +32,10 @@ class Exchange {
 
   // Counts the kept choices, tells all ranks, and lays out what will travel. Every rank of the
   // expert group calls it. Throws RankError where the ranks are not at the same layer and step.
-  //   kept  int32 [T, K], see plan_capacity
-  ExchangePlan agree(LayerContext& ctx, const TokenRows& rows, TensorView kept) const;
+  //   kept       int32 [T, K], see plan_capacity
+  //   with_keys  whether the received rows' keys are wanted; the same on every rank
+  ExchangePlan agree(LayerContext& ctx, const TokenRows& rows, TensorView kept,
+                     bool with_keys) const;
 
   // Leaves what it sent in ctx.scratch, for the caller's scope to take back.
   //   x        [T, D]
@@ -53,6 +56,8 @@ class Exchange {
     std::vector<int64_t> rows;  // [leaves of all ranks, E]
   };
   Counts gather_counts(LayerContext& ctx, const TokenRows& rows, TensorView kept) const;
+  TensorView exchange_keys(LayerContext& ctx, const TokenRows& rows,
+                           const ExchangePlan& plan) const;
 
   uint16_t layer_;
   int64_t experts_;

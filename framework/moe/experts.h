@@ -9,32 +9,44 @@ namespace switchyard {
 
 class Experts : public Module {
  public:
+  struct Options {
+    int64_t d_model = 0, d_ff = 0;
+    Activation activation = Activation::kRelu;
+    double dropout = 0.0;     // between activation and second product, in training
+    uint16_t layer = 0;       // keys the dropout, see layer_id
+    double init_scale = 1.0;  // s: truncated normal with deviation sqrt(s / fan in)
+  };
   struct Saved {
     TensorView pre_activation, hidden;  // [rows, F], compact order
   };
 
-  //   name        "encoder.block.1.moe.expert": weights name.*.wi [L, F, D] and name.*.wo [L, D,
-  //   F],
-  //               truncated normal with deviation sqrt(init_scale / fan in)
-  //   range       the experts held here; none is allowed
-  Experts(const std::string& name, const ExpertRange& range, int64_t d_model, int64_t d_ff,
-          Activation activation, double init_scale, DType dtype, Memory& memory, uint64_t seed);
+  //   name   "encoder.block.1.moe.expert": weights name.*.wi [L, F, D] and name.*.wo [L, D, F]
+  //   range  the experts held here; none is allowed
+  Experts(const std::string& name, const ExpertRange& range, const Options& options, DType dtype,
+          Memory& memory, uint64_t seed);
+
+  // Whether forward and backward need the rows' keys.
+  bool drops(const LayerContext& ctx) const { return ctx.training && options_.dropout > 0; }
 
   // returns  [rows, D] in `arena`, standing where the inputs stand (kIndexed order)
-  //   x  [rows, D], read in kIndexed order
-  TensorView forward(LayerContext& ctx, const RaggedRows& rows, TensorView x, Saved& saved,
-                     Arena& arena);
+  //   x         [rows, D], read in kIndexed order
+  //   row_keys  int64 [rows], compact order, see random_row; absent unless drops(ctx)
+  TensorView forward(LayerContext& ctx, const RaggedRows& rows, TensorView x, TensorView row_keys,
+                     Saved& saved, Arena& arena);
   // Adds to the weights' gradients.
   //   x, dy    [rows, D], kIndexed order
   //   returns  d(loss)/dx [rows, D] in `arena`, kIndexed order
-  TensorView backward(LayerContext& ctx, const RaggedRows& rows, TensorView x, const Saved& saved,
-                      TensorView dy, Arena& arena);
+  TensorView backward(LayerContext& ctx, const RaggedRows& rows, TensorView x, TensorView row_keys,
+                      const Saved& saved, TensorView dy, Arena& arena);
   void collect_weights(std::vector<Weight*>& weights) override;
 
   const ExpertRange& range() const { return wi_.experts(); }
 
  private:
-  Activation activation_;
+  // x = dropout(x), or of its gradient.
+  void drop(LayerContext& ctx, TensorView row_keys, TensorView x) const;
+
+  Options options_;
   Weight wi_, wo_;
 };
 

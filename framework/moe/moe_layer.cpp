@@ -6,6 +6,7 @@ MoeLayer::MoeLayer(std::string name, uint16_t layer, std::unique_ptr<Router> rou
                    std::unique_ptr<Experts> experts, const CapacityRule& capacity,
                    const AuxiliaryLosses& losses)
     : name_(std::move(name)),
+      layer_(layer),
       router_(std::move(router)),
       experts_(std::move(experts)),
       exchange_(layer, experts_->range().total),
@@ -24,43 +25,58 @@ RouterInput MoeLayer::router_input(const TokenRows& rows, TensorView x) const {
 TensorView MoeLayer::without_padding(LayerContext& ctx, const TokenRows& rows, TensorView choices,
                                      Arena& arena) const {
   if (!capacity_.padding_takes_capacity) return choices;
-  // On the host: only runs that imitate other systems route padding.
-  auto host = read_back_as<int32_t>(ctx, choices);
-  const auto real = read_back_as<uint8_t>(ctx, rows.real);
-  const auto each = static_cast<size_t>(router_->choices());
-  for (size_t i = 0; i < host.size(); ++i) {
-    if (real[i / each] == 0) host[i] = -1;
-  }
   const TensorView masked = arena.allocate(DType::kInt32, choices.shape());
-  upload(ctx, std::span<const int32_t>(host), masked);
+  mask_choices(ctx, choices, rows.real, masked);
   return masked;
+}
+
+TensorView MoeLayer::priority(LayerContext& ctx, const TokenRows& rows,
+                              const Routing& routing) const {
+  using Priority = CapacityRule::Priority;
+  if (capacity_.priority == Priority::kProbability) return routing.weight;
+  if (capacity_.priority == Priority::kPosition || !ctx.training) return TensorView();
+  const TensorView numbers = ctx.scratch.allocate(routing.weight.dtype(), routing.weight.shape());
+  uniform(ctx, ctx.random(rows, layer_, Purpose::kDropPriority), numbers);
+  return numbers;
+}
+
+void MoeLayer::decide(LayerContext& ctx, const TokenRows& rows, Saved& saved) const {
+  const ScratchScope scope(ctx.scratch);
+  const Routing& routing = saved.routing;
+  const int64_t choices = router_->choices();
+  saved.expert = routing.expert;
+  saved.counted = without_padding(ctx, rows, routing.expert, ctx.decisions);
+  saved.statistics = allocate_statistics(ctx.decisions, rows.groups(), experts());
+  routing_statistics(ctx, routing.logits, routing.probs, saved.counted, rows.group_offsets,
+                     saved.statistics);
+
+  saved.kept = ctx.decisions.allocate(DType::kInt32, routing.expert.shape());
+  plan_capacity(ctx, routing.expert, priority(ctx, rows, routing), rows.group_offsets, experts(),
+                capacity_of_group(capacity_, ctx.training, choices, rows.group_tokens, experts()),
+                saved.kept);
+
+  saved.dropped = ctx.decisions.allocate(DType::kInt64, {choices});
+  saved.weights = ctx.decisions.allocate(DType::kFloat64, {2});
+  saved.kept_counts = ctx.decisions.allocate(DType::kInt64, {rows.groups(), experts()});
+  drop_statistics(ctx, saved.counted, saved.kept, routing.weight, saved.dropped, saved.weights);
+  count_choices(ctx, without_padding(ctx, rows, saved.kept, ctx.scratch), rows.group_offsets,
+                saved.kept_counts);
 }
 
 TensorView MoeLayer::forward(LayerContext& ctx, const TokenRows& rows, TensorView x,
                              FeedForward::Saved& base) {
   auto& saved = static_cast<Saved&>(base);
-  const TensorView decided = ctx.replay ? saved.routing.expert : TensorView();
+  const TensorView decided = ctx.replay ? saved.expert : TensorView();
   saved.routing = router_->forward(ctx, router_input(rows, x), decided);
-  const Routing& routing = saved.routing;
-  if (!ctx.replay) {
-    saved.statistics = allocate_statistics(ctx.saved, rows.groups(), experts());
-    saved.counted = without_padding(ctx, rows, routing.expert, ctx.saved);
-    routing_statistics(ctx, routing.logits, routing.probs, saved.counted, rows.group_offsets,
-                       saved.statistics);
-    saved.kept = ctx.saved.allocate(DType::kInt32, routing.expert.shape());
-    plan_capacity(ctx, routing.expert, TensorView(), rows.group_offsets, experts(),
-                  capacity_of_group(capacity_, ctx.training, router_->choices(), rows.group_tokens,
-                                    experts()),
-                  saved.kept);
-  }
-  saved.plan = exchange_.agree(ctx, rows, saved.kept);
+  if (!ctx.replay) decide(ctx, rows, saved);
+  saved.plan = exchange_.agree(ctx, rows, saved.kept, experts_->drops(ctx));
   const ScratchScope scope(ctx.scratch);
   saved.received = exchange_.to_experts(ctx, saved.plan, x, ctx.saved);
-  const TensorView computed =
-      experts_->forward(ctx, saved.plan.ragged(), saved.received, saved.experts, ctx.scratch);
+  const TensorView computed = experts_->forward(ctx, saved.plan.ragged(), saved.received,
+                                                saved.plan.keys, saved.experts, ctx.scratch);
   saved.returned = exchange_.to_owners(ctx, saved.plan, computed, ctx.saved);
   const TensorView y = ctx.saved.allocate(x.dtype(), x.shape());
-  combine_rows(ctx, saved.returned, saved.plan.position, routing.weight, y);
+  combine_rows(ctx, saved.returned, saved.plan.position, saved.routing.weight, y);
   return y;
 }
 
@@ -75,8 +91,8 @@ void MoeLayer::backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
   combine_rows_backward(ctx, saved.returned, plan.source, plan.position, routing.weight, dy,
                         dreturned, dweight);
   const TensorView dcomputed = exchange_.send_rows(ctx, plan, dreturned, ctx.scratch);
-  const TensorView dreceived =
-      experts_->backward(ctx, plan.ragged(), saved.received, saved.experts, dcomputed, ctx.scratch);
+  const TensorView dreceived = experts_->backward(ctx, plan.ragged(), saved.received, plan.keys,
+                                                  saved.experts, dcomputed, ctx.scratch);
   const TensorView drows = exchange_.to_owners(ctx, plan, dreceived, ctx.scratch);
   combine_rows(ctx, drows, plan.position, TensorView(), dx);
 
@@ -85,23 +101,24 @@ void MoeLayer::backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
   fill_zero(ctx, dprobs);
   fill_zero(ctx, dlogits);
   losses_.add_gradients(ctx, rows, saved.counted, routing.logits, routing.probs, saved.statistics,
-                        dprobs, dlogits);
+                        global_load_, dprobs, dlogits);
   router_->backward(ctx, router_input(rows, x), routing, dweight, dprobs, dlogits, dx);
 }
 
 void MoeLayer::observe(LayerContext& ctx, const TokenRows& rows, const FeedForward::Saved& base) {
   const auto& saved = static_cast<const Saved&>(base);
-  const ScratchScope scope(ctx.scratch);
   observe_routing(ctx, rows, saved);
-  observe_drops(ctx, rows, saved);
+  if (!observation_.chosen_by_label.empty()) observe_labels(ctx, rows, saved);
+  observe_drops(ctx, saved);
   const ExchangePlan& plan = saved.plan;
   const auto here = static_cast<size_t>(ctx.groups.expert->rank());
   const double sent = static_cast<double>(plan.sent - plan.send_rows[here]);
   const double row_bytes = static_cast<double>(saved.received.shape()[1]) *
                            static_cast<double>(size_of(saved.received.dtype()));
+  const double key_bytes = plan.keys.absent() ? 0 : static_cast<double>(sizeof(int64_t));
   observation_.rows_computed += static_cast<double>(plan.received);
   observation_.rows_sent += sent;
-  observation_.bytes_sent += sent * row_bytes;
+  observation_.bytes_sent += sent * (row_bytes + key_bytes);
 }
 
 void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
@@ -121,32 +138,42 @@ void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const S
     for (size_t e = 0; e < all_experts; ++e) {
       const auto count = static_cast<double>(chosen[g * all_experts + e]);
       observation_.chosen[e] += count;
+      observation_.probability[e] += probability[g * all_experts + e] * real;
       balance += count / (choices * real) * probability[g * all_experts + e];
     }
     observation_.tokens += real;
     observation_.entropy += entropy[g] * real;
     observation_.top_probability += top[g] * real;
-    observation_.load_balance +=
-        losses_.load_balance * static_cast<double>(experts()) * balance / groups;
+    if (losses_.load_balance_scope == AuxiliaryLosses::Scope::kGroup) {
+      observation_.load_balance +=
+          losses_.load_balance * static_cast<double>(experts()) * balance / groups;
+    }
     observation_.router_z += losses_.router_z * square_lse[g] / groups;
   }
 }
 
-void MoeLayer::observe_drops(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
-  const TensorView dropped = ctx.scratch.allocate(DType::kInt64, {router_->choices()});
-  const TensorView weights = ctx.scratch.allocate(DType::kFloat64, {2});
-  const TensorView counts = ctx.scratch.allocate(DType::kInt64, {rows.groups(), experts()});
-  drop_statistics(ctx, saved.counted, saved.kept, saved.routing.weight, dropped, weights);
-  count_choices(ctx, without_padding(ctx, rows, saved.kept, ctx.scratch), rows.group_offsets,
-                counts);
-  const auto dropped_choices = read_back_as<int64_t>(ctx, dropped);
+void MoeLayer::observe_labels(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
+  SWITCHYARD_CHECK(static_cast<int64_t>(rows.labels.size()) == rows.tokens(), "labels ",
+                   rows.labels.size(), " of tokens ", rows.tokens());
+  const auto counted = read_back_as<int32_t>(ctx, saved.counted);
+  const auto each = static_cast<size_t>(router_->choices());
+  for (size_t i = 0; i < counted.size(); ++i) {
+    if (counted[i] < 0) continue;
+    const auto label = static_cast<size_t>(rows.labels[i / each]);
+    observation_.chosen_by_label.at(label * static_cast<size_t>(experts()) +
+                                    static_cast<size_t>(counted[i])) += 1;
+  }
+}
+
+void MoeLayer::observe_drops(LayerContext& ctx, const Saved& saved) {
+  const auto dropped_choices = read_back_as<int64_t>(ctx, saved.dropped);
   for (size_t k = 0; k < dropped_choices.size(); ++k) {
     observation_.dropped_by_choice[k] += static_cast<double>(dropped_choices[k]);
   }
-  const auto both = read_back_as<double>(ctx, weights);
+  const auto both = read_back_as<double>(ctx, saved.weights);
   observation_.weight += both[0];
   observation_.weight_lost += both[1];
-  const auto kept = read_back_as<int64_t>(ctx, counts);
+  const auto kept = read_back_as<int64_t>(ctx, saved.kept_counts);
   for (size_t i = 0; i < kept.size(); ++i) {
     observation_.kept[i % static_cast<size_t>(experts())] += static_cast<double>(kept[i]);
   }

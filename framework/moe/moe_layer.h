@@ -14,13 +14,22 @@
 
 namespace switchyard {
 
+// What a layer decided for one micro-batch and what was measured on the way: all that is needed to
+// run its forward again, and all that observe() reads. Stands in ctx.decisions; the views may be
+// kept aside while the layer works on other micro-batches.
+struct MoeDecisions {
+  TensorView expert;   // int32 [T, K]: choices before drops
+  TensorView counted;  // int32 [T, K]: those of them that losses and metrics see
+  TensorView kept;     // int32 [T, K]
+  RoutingStatistics statistics;
+  TensorView dropped, weights;  // see drop_statistics
+  TensorView kept_counts;       // int64 [G, E]: of `counted`
+};
+
 class MoeLayer : public FeedForward {
  public:
-  struct Saved : FeedForward::Saved {
+  struct Saved : FeedForward::Saved, MoeDecisions {
     Routing routing;
-    RoutingStatistics statistics;
-    TensorView counted;  // int32 [T, K]: choices before drops that losses and metrics see
-    TensorView kept;     // int32 [T, K]
     ExchangePlan plan;
     TensorView received;  // [rows here, D]
     Experts::Saved experts;
@@ -41,9 +50,14 @@ class MoeLayer : public FeedForward {
   void collect_weights(std::vector<Weight*>& weights) override;
 
   // Reads back what the forward pass behind `saved` did and adds it to observation(). Once for each
-  // micro-batch, after backward; local, waits for the stream.
+  // micro-batch; local, waits for the stream.
   void observe(LayerContext& ctx, const TokenRows& rows, const FeedForward::Saved& saved);
   MoeObservation& observation() { return observation_; }
+  const MoeObservation& observation() const { return observation_; }
+
+  const AuxiliaryLosses& losses() const { return losses_; }
+  // For the backward passes of a step, where losses().needs_global_load().
+  void set_global_load(GlobalLoad load) { global_load_ = std::move(load); }
 
   const std::string& name() const { return name_; }
   const ExpertRange& local_experts() const { return experts_->range(); }
@@ -54,17 +68,24 @@ class MoeLayer : public FeedForward {
   // where it is routed. In `arena` if they differ.
   TensorView without_padding(LayerContext& ctx, const TokenRows& rows, TensorView choices,
                              Arena& arena) const;
+  // Who has room first, [T, K] in ctx.scratch or the routing's weights; absent: by position.
+  TensorView priority(LayerContext& ctx, const TokenRows& rows, const Routing& routing) const;
+  // Fills the decisions from saved.routing.
+  void decide(LayerContext& ctx, const TokenRows& rows, Saved& saved) const;
   void observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
-  void observe_drops(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
+  void observe_labels(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
+  void observe_drops(LayerContext& ctx, const Saved& saved);
   int64_t experts() const { return experts_->range().total; }
 
   std::string name_;
+  uint16_t layer_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<Experts> experts_;
   Exchange exchange_;
   CapacityRule capacity_;
   AuxiliaryLosses losses_;
   MoeObservation observation_;
+  GlobalLoad global_load_;
 };
 
 }  // namespace switchyard

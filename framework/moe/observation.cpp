@@ -4,7 +4,8 @@ namespace switchyard {
 
 template <typename Self, typename Visit>
 void MoeObservation::each(Self& self, Visit visit) {
-  for (auto* list : {&self.chosen, &self.kept, &self.dropped_by_choice}) {
+  for (auto* list : {&self.chosen, &self.kept, &self.probability, &self.dropped_by_choice,
+                     &self.chosen_by_label}) {
     for (auto& value : *list) visit(value);
   }
   for (auto* value : {&self.tokens, &self.weight, &self.weight_lost, &self.entropy,
@@ -25,7 +26,8 @@ void MoeObservation::unpack(const std::vector<double>& packed) {
   each(*this, [&](double& value) { value = packed.at(next++); });
 }
 
-void MoeObservation::clear() {
+void MoeObservation::clear(int64_t labels) {
+  chosen_by_label.resize(static_cast<size_t>(labels) * chosen.size());
   each(*this, [](double& value) { value = 0; });
 }
 

@@ -15,7 +15,8 @@ struct RouterInput {
 
 // Probabilities are in the accurate dtype of x (float32; float64 in float64 runs).
 struct Routing {
-  TensorView expert;      // int32 [T, K]: expert of each choice; -1 where there is none
+  TensorView expert;      // int32 [T, K]: expert of each choice; -1 where there is none;
+                          // in ctx.decisions, all else in ctx.saved
   TensorView weight;      // [T, K]: share of each choice in the output, >= 0
   TensorView probs;       // [T, E]: scores after the softmax
   TensorView logits;      // [T, E]
@@ -29,7 +30,6 @@ class Router : public Module {
   // Chooses experts for each token. Local: no communication. T may be 0. In training, noise is
   // keyed by the tokens' global indices, so the layout can't show.
   //   decided  int32 [T, K] or absent: decisions of an earlier forward, used instead of choosing
-  //   returns  views into ctx.saved, valid until the micro-batch is released
   virtual Routing forward(LayerContext& ctx, const RouterInput& input, TensorView decided) = 0;
 
   // Adds to the gate's gradient and adds d(loss)/dx to dx [T, D].

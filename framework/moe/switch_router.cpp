@@ -43,7 +43,7 @@ Routing SwitchRouter::forward(LayerContext& ctx, const RouterInput& input, Tenso
   softmax(ctx, routing.logits, routing.probs);
   routing.expert = decided;
   if (decided.absent()) {
-    routing.expert = ctx.saved.allocate(DType::kInt32, {tokens, 1});
+    routing.expert = ctx.decisions.allocate(DType::kInt32, {tokens, 1});
     choose_top_k(ctx, routing.probs, input.routed, routing.expert);
   }
   gather_choices(ctx, routing.probs, routing.expert, routing.weight);

@@ -29,4 +29,12 @@ void jitter(ExecContext& ctx, TensorView x, double epsilon, const RandomRows& ra
   ctx.kernels.jitter(ctx, x, epsilon, random, y);
 }
 
+void uniform(ExecContext& ctx, const RandomRows& random, TensorView y) {
+  const internal::ArgumentChecks check(ctx, "uniform");
+  check.rank("y", y, accurate(y.dtype()), 2);
+  check.same("random rows' token", random.token, DType::kInt64, {y.shape()[0]});
+  if (y.elements() == 0) return;
+  ctx.kernels.uniform(ctx, random, y);
+}
+
 }  // namespace switchyard

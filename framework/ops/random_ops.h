@@ -7,10 +7,10 @@
 
 namespace switchyard {
 
-// The key of a call and the global index of each of its rows.
+// The key of a call and what its rows are: tokens by global index, or choices of tokens.
 struct RandomRows {
   RandomKey key;
-  TensorView token;  // int64 [T], each < 2^32
+  TensorView token;  // int64 [T], see random_row; a token's global index alone where T are tokens
 };
 
 class RandomOps {
@@ -18,7 +18,7 @@ class RandomOps {
   virtual ~RandomOps() = default;
 
   // y = x with each element set to 0 with probability `rate`, the others times 1 / (1 - rate).
-  // An element is dropped where random_uniform(key, token, 0, column) < rate (as float32).
+  // An element is dropped where random_uniform(key, token, choice, column) < rate (as float32).
   // Backward is the same call on dy.
   //   x, y [T, D]; y may be x
   virtual void dropout(ExecContext& ctx, TensorView x, double rate, const RandomRows& random,
@@ -28,9 +28,14 @@ class RandomOps {
   // keyed as in dropout. Backward is the same call on dy.
   virtual void jitter(ExecContext& ctx, TensorView x, double epsilon, const RandomRows& random,
                       TensorView y) = 0;
+
+  // y = random_uniform, in [0, 1), keyed as in dropout.
+  //   y [T, N] in an accurate dtype
+  virtual void uniform(ExecContext& ctx, const RandomRows& random, TensorView y) = 0;
 };
 
 void dropout(ExecContext& ctx, TensorView x, double rate, const RandomRows& random, TensorView y);
 void jitter(ExecContext& ctx, TensorView x, double epsilon, const RandomRows& random, TensorView y);
+void uniform(ExecContext& ctx, const RandomRows& random, TensorView y);
 
 }  // namespace switchyard

@@ -62,6 +62,15 @@ void choose_top_k(ExecContext& ctx, TensorView scores, TensorView mask, TensorVi
   ctx.kernels.choose_top_k(ctx, scores, mask, expert);
 }
 
+void mask_choices(ExecContext& ctx, TensorView expert, TensorView mask, TensorView masked) {
+  const ArgumentChecks check(ctx, "mask_choices");
+  check.rank("expert", expert, DType::kInt32, 2);
+  check.same("mask", mask, DType::kUint8, {expert.shape()[0]});
+  check.same("masked", masked, DType::kInt32, expert.shape());
+  if (masked.elements() == 0) return;
+  ctx.kernels.mask_choices(ctx, expert, mask, masked);
+}
+
 void gather_choices(ExecContext& ctx, TensorView probs, TensorView expert, TensorView weight) {
   const ArgumentChecks check(ctx, "gather_choices");
   check_scores(check, "probs", probs);
@@ -163,6 +172,19 @@ void order_choices(ExecContext& ctx, TensorView kept, int64_t experts, TensorVie
   check.same("position", position, DType::kInt32, kept.shape());
   if (kept.elements() == 0) return;
   ctx.kernels.order_choices(ctx, kept, experts, source, position);
+}
+
+void gather_row_keys(ExecContext& ctx, TensorView token, TensorView source, int64_t choices,
+                     TensorView keys) {
+  const ArgumentChecks check(ctx, "gather_row_keys");
+  check.rank("token", token, DType::kInt64, 1);
+  check.rank("keys", keys, DType::kInt64, 1);
+  check.at_least("source", source, DType::kInt32, {keys.shape()[0]});
+  // The key has one byte for the choice (base/random.h).
+  SWITCHYARD_CHECK(choices >= 1 && choices <= 256, "gather_row_keys: ", choices,
+                   " choices per token");
+  if (keys.elements() == 0) return;
+  ctx.kernels.gather_row_keys(ctx, token, source, choices, keys);
 }
 
 void gather_rows(ExecContext& ctx, TensorView x, TensorView source, int64_t choices,

@@ -33,6 +33,10 @@ class RoutingOps {
   //   scores [T, E], mask uint8 [T] or absent, expert int32 [T, K]
   virtual void choose_top_k(ExecContext& ctx, TensorView scores, TensorView mask,
                             TensorView expert) = 0;
+  // masked = expert, but -1 for all choices of tokens whose mask is 0.
+  //   expert, masked int32 [T, K]; mask uint8 [T]
+  virtual void mask_choices(ExecContext& ctx, TensorView expert, TensorView mask,
+                            TensorView masked) = 0;
   // weight[t, k] = probs[t, expert[t, k]], 0 where expert is -1.
   virtual void gather_choices(ExecContext& ctx, TensorView probs, TensorView expert,
                               TensorView weight) = 0;
@@ -76,6 +80,10 @@ class RoutingOps {
   virtual void order_choices(ExecContext& ctx, TensorView kept, int64_t experts, TensorView source,
                              TensorView position) = 0;
 
+  // keys[i] = random_row(token[source[i] / K], source[i] % K): how a row is known away from home.
+  //   token int64 [T], source int32 [at least N], keys int64 [N]
+  virtual void gather_row_keys(ExecContext& ctx, TensorView token, TensorView source,
+                               int64_t choices, TensorView keys) = 0;
   // rows[i] = x[source[i] / K].
   //   x [T, D], source int32 [at least N], rows [N, D]
   virtual void gather_rows(ExecContext& ctx, TensorView x, TensorView source, int64_t choices,
@@ -96,6 +104,7 @@ void softmax(ExecContext& ctx, TensorView logits, TensorView probs);
 void softmax_backward(ExecContext& ctx, TensorView probs, TensorView dprobs, TensorView dlogits,
                       Write write);
 void choose_top_k(ExecContext& ctx, TensorView scores, TensorView mask, TensorView expert);
+void mask_choices(ExecContext& ctx, TensorView expert, TensorView mask, TensorView masked);
 void gather_choices(ExecContext& ctx, TensorView probs, TensorView expert, TensorView weight);
 void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dweight,
                              TensorView dprobs);
@@ -113,6 +122,8 @@ void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept, Tenso
 void count_choices(ExecContext& ctx, TensorView kept, LeafOffsets groups, TensorView counts);
 void order_choices(ExecContext& ctx, TensorView kept, int64_t experts, TensorView source,
                    TensorView position);
+void gather_row_keys(ExecContext& ctx, TensorView token, TensorView source, int64_t choices,
+                     TensorView keys);
 void gather_rows(ExecContext& ctx, TensorView x, TensorView source, int64_t choices,
                  TensorView rows);
 void combine_rows(ExecContext& ctx, TensorView rows, TensorView position, TensorView weight,

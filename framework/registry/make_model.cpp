@@ -1,5 +1,6 @@
 #include "registry/make_model.h"
 
+#include "config/resolve.h"
 #include "layers/dense_ffn.h"
 #include "models/switch_t5.h"
 #include "registry/choices.h"
@@ -22,13 +23,34 @@ Activation activation_of(ModelConfig::Activation activation) {
   return Activation::kNone;
 }
 
+CapacityRule::Priority priority_of(CapacityConfig::Priority priority) {
+  switch (priority) {
+    case CapacityConfig::Priority::kPosition:
+      return CapacityRule::Priority::kPosition;
+    case CapacityConfig::Priority::kProbability:
+      return CapacityRule::Priority::kProbability;
+    case CapacityConfig::Priority::kRandom:
+      return CapacityRule::Priority::kRandom;
+  }
+  return CapacityRule::Priority::kPosition;
+}
+
 CapacityRule capacity_rule(const CapacityConfig& config) {
   return {.train_factor = config.train_factor,
           .eval_factor = config.eval_factor,
           .min_tokens = config.min_tokens,
           .round_up = config.rounding == CapacityConfig::Rounding::kCeil,
           .tokens = config.tokens,
-          .padding_takes_capacity = config.padding_takes_capacity};
+          .padding_takes_capacity = config.padding_takes_capacity,
+          .priority = priority_of(config.priority)};
+}
+
+AuxiliaryLosses auxiliary_losses(const MoeLossesConfig& config) {
+  const bool global = config.load_balance.scope == LoadBalanceConfig::Scope::kGlobal;
+  return {.load_balance = config.load_balance.coef,
+          .router_z = config.router_z.coef,
+          .load_balance_scope =
+              global ? AuxiliaryLosses::Scope::kGlobal : AuxiliaryLosses::Scope::kGroup};
 }
 
 // What every layer of the model is built with.
@@ -67,7 +89,8 @@ class SwitchT5Builder {
             .position_bias = {.buckets = model.relative_attention.buckets,
                               .max_distance = model.relative_attention.max_distance,
                               .heads = model.heads,
-                              .bidirectional = stack == StackKind::kEncoder}};
+                              .bidirectional = stack == StackKind::kEncoder},
+            .recompute = config_.train.recompute == TrainConfig::Recompute::kBlocks};
   }
 
   std::vector<std::unique_ptr<FeedForward>> feed_forwards(StackKind stack) const {
@@ -109,13 +132,17 @@ class SwitchT5Builder {
                                            .seed = seed_});
     const ExpertRange range =
         experts_of_rank(shared.experts, groups_.expert->size(), groups_.expert->rank());
-    auto experts = std::make_unique<Experts>(name + ".expert", range, model.d_model, model.d_ff,
-                                             activation_of(model.activation), model.init_scale,
-                                             weights_, memory_, seed_);
-    const AuxiliaryLosses losses{.load_balance = shared.losses.load_balance.coef,
-                                 .router_z = shared.losses.router_z.coef};
+    const Experts::Options options{.d_model = model.d_model,
+                                   .d_ff = model.d_ff,
+                                   .activation = activation_of(model.activation),
+                                   .dropout = resolve_expert_dropout(config_),
+                                   .layer = layer,
+                                   .init_scale = model.init_scale};
+    auto experts =
+        std::make_unique<Experts>(name + ".expert", range, options, weights_, memory_, seed_);
     return std::make_unique<MoeLayer>(name, layer, std::move(router), std::move(experts),
-                                      capacity_rule(shared.capacity_of(moe)), losses);
+                                      capacity_rule(shared.capacity_of(moe)),
+                                      auxiliary_losses(shared.losses));
   }
 
   const Config& config_;

@@ -11,38 +11,6 @@
 
 namespace switchyard {
 
-static SpanCorruptionSourceOptions source_options(const Config& config) {
-  return {.inputs_length = static_cast<int>(config.data.inputs_length),
-          .corruption = span_corruption_options(config.data),
-          .seed = static_cast<uint64_t>(config.seed)};
-}
-
-std::unique_ptr<RunData> RunData::open(const Config& config) {
-  Dataset dataset(config.data.dir);
-  resolve_vocabulary(config, dataset);
-  return std::unique_ptr<RunData>(new RunData(std::move(dataset), config));
-}
-
-RunData::RunData(Dataset opened, const Config& config)
-    : dataset(std::move(opened)),
-      training(dataset, Split::kTrain, source_options(config)),
-      validation(SpanCorruptionSource::evaluation(
-          dataset, Split::kValidation, source_options(config), config.train.evaluation_sequences)) {
-}
-
-int64_t resolve_vocabulary(const Config& config, const Dataset& dataset) {
-  const int64_t needed = dataset.tokenizer().vocabulary();
-  if (!config.model.vocabulary) return needed;
-  if (*config.model.vocabulary < needed) {
-    throw ConfigError("model.vocabulary = " + std::to_string(*config.model.vocabulary) +
-                          " is smaller than the " + std::to_string(needed) +
-                          " ids of the dataset's tokenizer",
-                      config.origins.of({"model.vocabulary"}),
-                      "set model.vocabulary: auto, or build a dataset with a smaller tokenizer");
-  }
-  return *config.model.vocabulary;
-}
-
 int resolve_threads(const Config& config, int ranks_on_this_node) {
   if (config.parallel.threads) return static_cast<int>(*config.parallel.threads);
   const auto cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));

@@ -1,6 +1,7 @@
 #include "report/console_sink.h"
 
 #include "base/log.h"
+#include "report/specialisation.h"
 
 namespace switchyard {
 
@@ -61,6 +62,15 @@ ConsoleSink::~ConsoleSink() {
   if (options_.style == ProgressStyle::kBar) show_status("");
 }
 
+static void say_what_experts_took(const EvaluationRecord& record) {
+  const std::vector<std::string> lines = describe_specialisation(record);
+  if (lines.empty()) return;
+  log_info(
+      "  what experts took: share of a token's label that its expert tells; then each expert's "
+      "favourite label, times its share of all tokens");
+  for (const std::string& line : lines) log_info("    {}", line);
+}
+
 void ConsoleSink::step(const StepRecord& record) {
   if (record.skipped) log_warning("step {}: gradient not finite, update skipped", record.step);
   progress_.add(record);
@@ -112,6 +122,7 @@ void ConsoleSink::evaluation(const EvaluationRecord& record) {
   log_items("  loss by label:", labels);
   log_info("  {} sequences, {} target tokens, dropped {:.2f} %, {:.1f} s", record.sequences,
            record.target_tokens, 100 * record.dropped_share, record.seconds);
+  if (record.step == options_.total_steps) say_what_experts_took(record);
 }
 
 }  // namespace switchyard

@@ -51,37 +51,50 @@ void JsonlSink::cut_after(int64_t step) {
            dropped, step, unfinished ? " (the last one unfinished)" : "");
 }
 
-void JsonlSink::start(int64_t step) {
-  cut_after(step);
+static ordered_json json_of(const LayerRecord& layer, const std::vector<LabelRecord>& labels) {
+  ordered_json json = {{"name", layer.name},
+                       {"load", layer.load},
+                       {"max_over_mean_load", layer.max_over_mean_load},
+                       {"load_variation", layer.load_variation},
+                       {"dead_experts", layer.dead_experts},
+                       {"dropped_share", layer.dropped_share},
+                       {"dropped_by_choice", layer.dropped_by_choice},
+                       {"weight_lost_share", layer.weight_lost_share},
+                       {"router_entropy", layer.router_entropy},
+                       {"top_probability", layer.top_probability},
+                       {"load_balance", layer.load_balance},
+                       {"router_z", layer.router_z},
+                       {"rows_exchanged", layer.rows_exchanged},
+                       {"bytes_exchanged", layer.bytes_exchanged},
+                       {"rank_imbalance", layer.rank_imbalance}};
+  for (size_t l = 0; l < layer.load_by_label.size(); ++l) {
+    json["load_by_label"][labels.at(l).name] = layer.load_by_label[l];
+  }
+  return json;
+}
+
+static ordered_json json_of(const std::vector<LayerRecord>& layers,
+                            const std::vector<LabelRecord>& labels = {}) {
+  ordered_json list = ordered_json::array();
+  for (const LayerRecord& layer : layers) list.push_back(json_of(layer, labels));
+  return list;
+}
+
+void JsonlSink::start(const StartRecord& record) {
+  cut_after(record.step);
   file_.open(path_, std::ios::app);
   if (!file_) {
     throw SpaceError("cannot write the metrics file", path_.string(),
                      "make the run directory writable or set run.dir");
   }
-}
-
-static ordered_json json_of(const LayerRecord& layer) {
-  return {{"name", layer.name},
-          {"load", layer.load},
-          {"max_over_mean_load", layer.max_over_mean_load},
-          {"load_variation", layer.load_variation},
-          {"dead_experts", layer.dead_experts},
-          {"dropped_share", layer.dropped_share},
-          {"dropped_by_choice", layer.dropped_by_choice},
-          {"weight_lost_share", layer.weight_lost_share},
-          {"router_entropy", layer.router_entropy},
-          {"top_probability", layer.top_probability},
-          {"load_balance", layer.load_balance},
-          {"router_z", layer.router_z},
-          {"rows_exchanged", layer.rows_exchanged},
-          {"bytes_exchanged", layer.bytes_exchanged},
-          {"rank_imbalance", layer.rank_imbalance}};
-}
-
-static ordered_json json_of(const std::vector<LayerRecord>& layers) {
-  ordered_json list = ordered_json::array();
-  for (const LayerRecord& layer : layers) list.push_back(json_of(layer));
-  return list;
+  const ordered_json line = {{"start.step", record.step},
+                             {"start.steps", record.steps},
+                             {"start.ranks", record.ranks},
+                             {"start.expert_group", record.expert_group},
+                             {"start.threads", record.threads},
+                             {"start.device", record.device},
+                             {"start.parameters", record.parameters}};
+  write(line.dump());
 }
 
 void JsonlSink::step(const StepRecord& record) {
@@ -96,6 +109,7 @@ void JsonlSink::step(const StepRecord& record) {
                              {"target_tokens", record.target_tokens},
                              {"tokens", record.tokens},
                              {"seconds", record.seconds},
+                             {"counting_seconds", record.counting_seconds},
                              {"flops", record.flops},
                              {"dropped_share", record.dropped_share},
                              {"rows_exchanged", record.rows_exchanged},
@@ -117,7 +131,7 @@ void JsonlSink::evaluation(const EvaluationRecord& record) {
                              {"validation.unigram_entropy", record.unigram_entropy},
                              {"validation.inputs_shuffled", record.inputs_shuffled},
                              {"validation.labels", labels},
-                             {"validation.moe", json_of(record.layers)}};
+                             {"validation.moe", json_of(record.layers, record.labels)}};
   write(line.dump());
 }
 

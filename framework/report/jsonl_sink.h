@@ -1,5 +1,5 @@
-// metrics.jsonl: one JSON object a line for every step and evaluation, flushed as it is written.
-// Keys: docs/reference/metrics.md.
+// metrics.jsonl: one JSON object a line for every start, step and evaluation, flushed as it is
+// written. Keys: docs/reference/metrics.md.
 #pragma once
 
 #include <filesystem>
@@ -16,7 +16,7 @@ class JsonlSink : public MetricSink {
 
   // Cuts off what an interrupted process wrote for later steps, which are trained again, and a last
   // line that it did not finish; says how many lines that were. So every step stands there once.
-  void start(int64_t step) override;
+  void start(const StartRecord& record) override;
   void step(const StepRecord& record) override;
   void evaluation(const EvaluationRecord& record) override;
 

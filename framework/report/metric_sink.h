@@ -8,9 +8,9 @@ namespace switchyard {
 class MetricSink {
  public:
   virtual ~MetricSink() = default;
-  // Comes first. Training begins after `step` updates: 0, or where a checkpoint left off. Records
-  // that an interrupted process wrote for later steps are superseded.
-  virtual void start(int64_t /*step*/) {}
+  // Before the first step of every process that works on the run. Records that an interrupted
+  // process wrote for steps after record.step are superseded.
+  virtual void start(const StartRecord& /*record*/) {}
   virtual void step(const StepRecord& record) = 0;
   virtual void evaluation(const EvaluationRecord& record) = 0;
 };

@@ -9,8 +9,10 @@ namespace switchyard {
 
 // One MoE layer, in one step or one evaluation.
 struct LayerRecord {
-  std::string name;                       // "encoder.block.1.moe"
-  std::vector<int64_t> load;              // tokens chosen per expert, before drops
+  std::string name;           // "encoder.block.1.moe"
+  std::vector<int64_t> load;  // tokens chosen per expert, before drops
+  // In an evaluation: the same by label, [labels][experts], in the order of the record's labels.
+  std::vector<std::vector<int64_t>> load_by_label;
   double max_over_mean_load = 0;          // 1 is balanced
   double load_variation = 0;              // coefficient of variation, population
   int64_t dead_experts = 0;               // experts that nobody chose
@@ -25,6 +27,15 @@ struct LayerRecord {
   double rank_imbalance = 0;              // max over mean rows that a rank computed
 };
 
+// A process takes the run up, at its start or where its last checkpoint left it.
+struct StartRecord {
+  int64_t step = 0;   // updates made so far
+  int64_t steps = 0;  // of the whole run
+  int64_t ranks = 1, expert_group = 1, threads = 1;
+  std::string device;
+  int64_t parameters = 0;  // of the whole model
+};
+
 struct StepRecord {
   int64_t step = 0;  // updates made, this one included
   double loss = 0;   // mean cross-entropy per target token, nats; no auxiliary terms
@@ -36,8 +47,9 @@ struct StepRecord {
   int64_t target_tokens = 0;
   int64_t tokens = 0;  // real ones, encoder's and decoder's
   double seconds = 0;
-  int64_t flops = 0;         // of the products that all ranks executed; ops/flop_counter.h
-  double dropped_share = 0;  // over all MoE layers
+  double counting_seconds = 0;  // of those: the counting forward of load_balance.two_pass
+  int64_t flops = 0;            // of the products that all ranks executed; ops/flop_counter.h
+  double dropped_share = 0;     // over all MoE layers
   int64_t rows_exchanged = 0;
   std::vector<LayerRecord> layers;
 };

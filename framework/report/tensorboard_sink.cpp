@@ -65,15 +65,15 @@ void add_layer(tensorboard::Event& event, const LayerRecord& layer) {
 
 }  // namespace
 
-void TensorboardSink::start(int64_t step) {
+void TensorboardSink::start(const StartRecord& record) {
   file_ = std::make_unique<EventFile>(options_.folder);
   tensorboard::Event version = event_at(0);
   version.set_file_version("brain.Event:2");
   file_->write(version.SerializeAsString());
-  tensorboard::Event session = event_at(step + 1);
+  tensorboard::Event session = event_at(record.step + 1);
   session.mutable_session_log()->set_status(tensorboard::SessionLog::START);
   file_->write(session.SerializeAsString());
-  tensorboard::Event config = event_at(step);
+  tensorboard::Event config = event_at(record.step);
   add_text(config, "config", "```yaml\n" + options_.config_text + "\n```\n");
   file_->write(config.SerializeAsString());
 }

@@ -24,7 +24,7 @@ class TensorboardSink : public MetricSink {
 
   // Opens a file of its own for this process; readers forget the superseded records of earlier
   // ones. Throws SpaceError.
-  void start(int64_t step) override;
+  void start(const StartRecord& record) override;
   void step(const StepRecord& record) override;
   void evaluation(const EvaluationRecord& record) override;
 

@@ -49,7 +49,7 @@ class Arena {
   size_t current_ = 0, used_in_block_ = 0, high_water_ = 0;
 };
 
-// Takes back a scratch arena's allocations at the end of a scope.
+// Takes back an arena's allocations at the end of a scope.
 class ScratchScope {
  public:
   explicit ScratchScope(Arena& arena) : arena_(arena), mark_(arena.mark()) {}

@@ -10,7 +10,7 @@ namespace switchyard {
 namespace {
 
 // Targets of sequence i with the inputs of sequence (i + n / 2) mod n: the order of a set is
-// random, so this is a shuffle without fixed points.
+// random, so this is a shuffle without fixed points. Evaluation rows hold one sample each.
 class ShuffledInputs : public TokenSource {
  public:
   ShuffledInputs(const TokenSource& source, int64_t sequences)
@@ -18,7 +18,7 @@ class ShuffledInputs : public TokenSource {
 
   int inputs_width() const override { return source_.inputs_width(); }
   int targets_width() const override { return source_.targets_width(); }
-  int vocabulary() const override { return source_.vocabulary(); }
+  const Vocabulary& vocabulary() const override { return source_.vocabulary(); }
   const std::vector<std::string>& label_names() const override { return source_.label_names(); }
   int64_t epoch_size() const override { return source_.epoch_size(); }
   void fill(std::span<const int64_t> global_indices, TokenBatch& batch) const override {
@@ -28,6 +28,7 @@ class ShuffledInputs : public TokenSource {
     source_.fill(global_indices, batch);
     source_.fill(others, inputs);
     batch.inputs = std::move(inputs.inputs);
+    batch.inputs_segment = std::move(inputs.inputs_segment);
   }
 
  private:
@@ -48,7 +49,7 @@ Evaluator::Evaluator(Kernels& kernels, const Groups& groups, Model& model,
       source_(source),
       options_(options),
       workspace_(kernels, groups, 0),
-      unigram_entropy_(unigram_entropy(source, options.piece_count).nats_per_token) {}
+      unigram_entropy_(unigram_entropy(source).nats_per_token) {}
 
 EvaluationRecord Evaluator::run(int64_t step) {
   const Timer timer;
@@ -57,7 +58,9 @@ EvaluationRecord Evaluator::run(int64_t step) {
   const TokenSource& source = options_.shuffle_inputs ? shuffled : source_;
   const size_t labels = source_.label_names().size();
   Sums sums{std::vector<double>(labels), std::vector<double>(labels)};
-  for (MoeLayer* layer : model_.moe_layers()) layer->observation().clear();
+  for (MoeLayer* layer : model_.moe_layers()) {
+    layer->observation().clear(static_cast<int64_t>(labels));
+  }
 
   for (int64_t first = 0; first < options_.sequences; first += options_.layout.sequences) {
     BatchLayout layout = options_.layout;
@@ -87,20 +90,30 @@ EvaluationRecord Evaluator::run(int64_t step) {
   return record;
 }
 
+int64_t Evaluator::all_groups() const {
+  BatchLayout whole = options_.layout;
+  whole.sequences = options_.sequences;
+  return whole.groups();
+}
+
 void Evaluator::run_batch(const MicroBatch& batch, Sums& sums) {
   LayerContext ctx = workspace_.context(false, 0);
-  const ModelBatch on_device = batch.upload_to(ctx);
+  ModelBatch on_device = batch.upload_to(ctx);
+  // An auxiliary loss is the mean over all groups of the set, not the sum of the batches' means.
+  on_device.encoder.groups_of_global_batch = all_groups();
+  on_device.decoder.groups_of_global_batch = all_groups();
   const auto losses = read_back_as<double>(ctx, model_.forward(ctx, on_device, 0.0));
   model_.observe(ctx, on_device);
   const TokenBatch& samples = batch.samples();
   for (size_t i = 0; i < losses.size(); ++i) {
-    if (samples.targets[i] == 0) continue;
-    const auto label =
-        static_cast<size_t>(samples.labels[i / static_cast<size_t>(samples.targets_width)]);
+    const int32_t segment = samples.targets_segment[i];
+    if (segment == 0) continue;
+    const auto row = static_cast<int64_t>(i) / samples.targets_width;
+    const auto label = static_cast<size_t>(samples.label_of(row, segment));
     sums.loss[label] += losses[i];
     sums.target_tokens[label] += 1;
   }
-  workspace_.saved().release_all();
+  workspace_.release();
 }
 
 }  // namespace switchyard

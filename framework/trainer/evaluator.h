@@ -17,7 +17,6 @@ class Evaluator {
     // Each sequence gets the encoder inputs of another one: how much worse the loss is then shows
     // how much the decoder makes of them.
     bool shuffle_inputs = false;
-    int piece_count = 0;  // of the tokenizer, for the unigram entropy
   };
   Evaluator(Kernels& kernels, const Groups& groups, Model& model, const TokenSource& source,
             const Options& options);
@@ -29,6 +28,7 @@ class Evaluator {
  private:
   struct Sums;
   void run_batch(const MicroBatch& batch, Sums& sums);
+  int64_t all_groups() const;
 
   Model& model_;
   const Groups& groups_;

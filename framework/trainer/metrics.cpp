@@ -37,9 +37,9 @@ static void describe_load(const MoeObservation& seen, LayerRecord& record) {
   record.load_variation = ratio(std::sqrt(squares / experts), mean);
 }
 
-static LayerRecord summarise(const std::string& name, const MoeObservation& seen) {
+static LayerRecord summarise(const MoeLayer& layer, const MoeObservation& seen) {
   LayerRecord record;
-  record.name = name;
+  record.name = layer.name();
   describe_load(seen, record);
   const double choices = sum(seen.chosen);
   const double choices_of_rank_k =
@@ -51,7 +51,11 @@ static LayerRecord summarise(const std::string& name, const MoeObservation& seen
   record.weight_lost_share = ratio(seen.weight_lost, seen.weight);
   record.router_entropy = ratio(seen.entropy, seen.tokens);
   record.top_probability = ratio(seen.top_probability, seen.tokens);
-  record.load_balance = seen.load_balance;
+  for (size_t first = 0; first < seen.chosen_by_label.size(); first += seen.chosen.size()) {
+    const auto begin = seen.chosen_by_label.begin() + static_cast<int64_t>(first);
+    record.load_by_label.emplace_back(begin, begin + static_cast<int64_t>(seen.chosen.size()));
+  }
+  record.load_balance = layer.losses().load_balance_of(seen);
   record.router_z = seen.router_z;
   record.rows_exchanged = static_cast<int64_t>(seen.rows_sent);
   record.bytes_exchanged = static_cast<int64_t>(seen.bytes_sent);
@@ -77,7 +81,7 @@ std::vector<LayerRecord> summarise_layers(Collectives& world,
     seen.unpack({packed.begin() + static_cast<int64_t>(next),
                  packed.begin() + static_cast<int64_t>(next + length)});
     next += length;
-    records.push_back(summarise(layers[i]->name(), seen));
+    records.push_back(summarise(*layers[i], seen));
     records.back().rank_imbalance = ratio(most_rows[i] * world.size(), seen.rows_computed);
   }
   return records;

@@ -6,9 +6,6 @@
 
 namespace switchyard {
 
-static constexpr int32_t kPad = 0;
-static constexpr int32_t kDecoderStart = 0;
-
 MicroBatch::MicroBatch(const TokenSource& source, const BatchLayout& layout, int64_t micro_batch,
                        int64_t rank, int64_t first_sample)
     : group_sequences_(layout.group_sequences), groups_of_global_batch_(layout.groups()) {
@@ -21,7 +18,7 @@ MicroBatch::MicroBatch(const TokenSource& source, const BatchLayout& layout, int
   set_groups(encoder_, source.inputs_width());
   set_groups(decoder_, source.targets_width());
   fill_encoder();
-  fill_decoder();
+  fill_decoder(source.vocabulary().start());
 }
 
 void MicroBatch::set_groups(Side& side, int64_t length) {
@@ -29,23 +26,35 @@ void MicroBatch::set_groups(Side& side, int64_t length) {
   for (int64_t bound : sequence_bounds_) side.group_offsets.push_back(bound * length);
 }
 
-void MicroBatch::fill_encoder() {
-  encoder_.ids = samples_.inputs;
-  for (int32_t id : encoder_.ids) {
-    encoder_.real.push_back(id != kPad);
-    real_tokens_ += id != kPad;
+void MicroBatch::set_segments(Side& side, const std::vector<int32_t>& segment) {
+  side.segment = segment;
+  for (size_t i = 0; i < segment.size(); ++i) {
+    const int64_t row = static_cast<int64_t>(i) / side.length;
+    side.label.push_back(segment[i] == 0 ? 0 : samples_.label_of(row, segment[i]));
   }
 }
 
-// The decoder reads the targets shifted right by one; a position is real where its target is.
-void MicroBatch::fill_decoder() {
+void MicroBatch::fill_encoder() {
+  encoder_.ids = samples_.inputs;
+  set_segments(encoder_, samples_.inputs_segment);
+  for (const int32_t segment : encoder_.segment) {
+    encoder_.real.push_back(segment != 0);
+    real_tokens_ += segment != 0;
+  }
+}
+
+// The decoder reads the targets of each segment shifted right by one, as if no other segment stood
+// before it; a position is real where its target is.
+void MicroBatch::fill_decoder(int32_t start) {
   const auto length = static_cast<size_t>(decoder_.length);
+  set_segments(decoder_, samples_.targets_segment);
   for (size_t i = 0; i < samples_.targets.size(); ++i) {
-    const int32_t target = samples_.targets[i];
-    decoder_.ids.push_back(i % length == 0 ? kDecoderStart : samples_.targets[i - 1]);
-    decoder_.real.push_back(target != kPad);
-    targets_.push_back(target == kPad ? kIgnoredTarget : target);
-    target_tokens_ += target != kPad;
+    const int32_t segment = decoder_.segment[i];
+    const bool first = i % length == 0 || (segment != 0 && segment != decoder_.segment[i - 1]);
+    decoder_.ids.push_back(first ? start : samples_.targets[i - 1]);
+    decoder_.real.push_back(segment != 0);
+    targets_.push_back(segment == 0 ? kIgnoredTarget : samples_.targets[i]);
+    target_tokens_ += segment != 0;
   }
   real_tokens_ += target_tokens_;
 }
@@ -66,21 +75,23 @@ TokenRows MicroBatch::upload_side(LayerContext& ctx, const Side& side, bool with
                  .ids = to_device(ctx, side.ids),
                  .global_index = to_device(ctx, global_index),
                  .real = to_device(ctx, side.real),
+                 .packed = samples_.packed,
+                 .labels = side.label,
                  .group_offsets = side.group_offsets,
                  .group_sequences = sequence_bounds_,
                  .group_tokens = group_sequences_ * side.length,
                  .groups_of_global_batch = groups_of_global_batch_};
   if (with_segments) {
-    const std::vector<int32_t> segment(side.real.begin(), side.real.end());
-    rows.segment = to_device(ctx, segment).reshape({sequences(), side.length});
+    rows.segment = to_device(ctx, side.segment).reshape({sequences(), side.length});
   }
   return rows;
 }
 
 ModelBatch MicroBatch::upload_to(LayerContext& ctx) const {
-  // Padding of the decoder stands at the end of a row: causality hides it, no mask is needed.
+  // Padding of the decoder stands at the end of a row: causality hides it, and only segments need
+  // a mask.
   return {.encoder = upload_side(ctx, encoder_, true),
-          .decoder = upload_side(ctx, decoder_, false),
+          .decoder = upload_side(ctx, decoder_, samples_.packed),
           .targets = to_device(ctx, targets_)};
 }
 

@@ -20,7 +20,7 @@ class MicroBatch {
   int64_t target_tokens() const { return target_tokens_; }  // that carry loss
   int64_t real_tokens() const { return real_tokens_; }      // encoder's and decoder's
   int64_t sequences() const { return samples_.rows; }
-  // The label of each sequence, and target number t's sequence is t / targets_width.
+  // Target number t stands in row t / targets_width; label_of() tells a segment's label.
   const TokenBatch& samples() const { return samples_; }
 
   // The same on ctx's device, in ctx.saved. The result borrows this object.
@@ -30,13 +30,15 @@ class MicroBatch {
   struct Side {
     std::vector<int32_t> ids;
     std::vector<uint8_t> real;
+    std::vector<int32_t> segment, label;
     std::vector<int64_t> group_offsets;
     int64_t length = 0;
   };
   TokenRows upload_side(LayerContext& ctx, const Side& side, bool with_segments) const;
   void fill_encoder();
-  void fill_decoder();
+  void fill_decoder(int32_t start);
   void set_groups(Side& side, int64_t length);
+  void set_segments(Side& side, const std::vector<int32_t>& segment);
 
   TokenBatch samples_;
   int64_t first_sequence_ = 0, group_sequences_ = 1, groups_of_global_batch_ = 0;

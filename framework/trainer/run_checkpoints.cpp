@@ -46,8 +46,10 @@ Progress RunCheckpoints::resume(const std::filesystem::path& latest) {
   const Checkpoint checkpoint = Checkpoint::open(latest);
   const Manifest& manifest = checkpoint.manifest();
   if (manifest.dataset_hash != options_.dataset_hash) {
-    throw CheckpointError("the checkpoint was trained on another dataset", latest.string(),
-                          "restore the dataset, or give the run another name");
+    throw CheckpointError("the checkpoint was trained on other data, or read in another way",
+                          latest.string(),
+                          "restore the datasets and the config's data section, or give the run "
+                          "another name");
   }
   if (manifest.seed != options_.seed ||
       manifest.sampler_position != manifest.step * options_.batch_sequences) {
@@ -67,10 +69,10 @@ void RunCheckpoints::check_tokenizer() const {
   const Checkpoint there = Checkpoint::open(options_.from);
   if (!there.manifest().file(kCheckpointTokenizer)) return;
   if (digest_of(there.read_file(kCheckpointTokenizer)) != digest_of_file(options_.tokenizer)) {
-    throw CheckpointError(
-        "the checkpoint was trained with another tokenizer than the dataset's",
-        options_.from.string(),
-        "build the dataset with the tokenizer " + (options_.from / kCheckpointTokenizer).string());
+    throw CheckpointError("the checkpoint was trained with another tokenizer than the dataset's",
+                          options_.from.string(),
+                          "build the dataset with data.tokenizer.model: " +
+                              (options_.from / kCheckpointTokenizer).string());
   }
 }
 

@@ -13,7 +13,11 @@ TrainStep::TrainStep(const TrainingParts& parts, const Options& options)
       options_(options),
       weights_(parts.model.weights()),
       moe_layers_(parts.model.moe_layers()),
-      workspace_(parts.kernels, parts.groups, options.seed) {}
+      workspace_(parts.kernels, parts.groups, options.seed) {
+  for (const MoeLayer* layer : moe_layers_) {
+    needs_global_loads_ = needs_global_loads_ || layer->losses().needs_global_load();
+  }
+}
 
 StepRecord TrainStep::run(int64_t number) {
   const Timer timer;
@@ -39,21 +43,29 @@ StepRecord TrainStep::accumulate(int64_t number) {
 
   for (Weight* weight : weights_) weight->begin_step();
   for (MoeLayer* layer : moe_layers_) layer->observation().clear();
-  LossSums sums;
   workspace_.flops().clear();
-  for (const MicroBatch& batch : batches) {
-    run_micro_batch(number, batch, 1.0 / totals[0], sums);
+  StepRecord record;
+  std::vector<Decisions> decisions;
+  if (needs_global_loads_ && batches.size() > 1) {
+    const Timer timer;
+    decisions = count_loads(number, batches);
+    record.counting_seconds = timer.seconds();
   }
+  LossSums sums;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const Decisions* decided = decisions.empty() ? nullptr : &decisions[i];
+    run_micro_batch(number, batches[i], 1.0 / totals[0], decided, sums);
+  }
+  workspace_.release();
   LayerContext ctx = workspace_.context(true, number);
   reduce_gradients(ctx, parts_.groups, weights_);
 
-  StepRecord record;
   record.step = number + 1;
-  const std::vector<double> all = sum_over_ranks(
+  const std::vector<double> job_sums = sum_over_ranks(
       world, {sums.cross_entropy, sums.output_z, static_cast<double>(workspace_.flops().count())});
-  record.loss = all[0] / totals[0];
-  record.output_z = all[1] / totals[0];
-  record.flops = static_cast<int64_t>(all[2]);
+  record.loss = job_sums[0] / totals[0];
+  record.output_z = job_sums[1] / totals[0];
+  record.flops = static_cast<int64_t>(job_sums[2]);
   record.target_tokens = static_cast<int64_t>(totals[0]);
   record.tokens = static_cast<int64_t>(totals[1]);
   record.layers = summarise_layers(world, moe_layers_);
@@ -66,18 +78,65 @@ StepRecord TrainStep::accumulate(int64_t number) {
   return record;
 }
 
+std::vector<TrainStep::Decisions> TrainStep::count_loads(int64_t number,
+                                                         const std::vector<MicroBatch>& batches) {
+  std::vector<Decisions> all;
+  for (const MicroBatch& batch : batches) {
+    LayerContext ctx = workspace_.context(true, number);
+    const ModelBatch on_device = batch.upload_to(ctx);
+    parts_.model.route(ctx, on_device);
+    parts_.model.observe(ctx, on_device);
+    Decisions& of_batch = all.emplace_back();
+    for (const MoeDecisions* decisions : parts_.model.decisions()) of_batch.push_back(*decisions);
+    workspace_.release_activations();
+  }
+  share_loads(number);
+  return all;
+}
+
+void TrainStep::share_loads(int64_t number) {
+  std::vector<double> loads;
+  for (const MoeLayer* layer : moe_layers_) {
+    const MoeObservation& seen = layer->observation();
+    loads.push_back(seen.tokens);
+    loads.insert(loads.end(), seen.chosen.begin(), seen.chosen.end());
+  }
+  // Whole numbers far below 2^53: exact in any order.
+  loads = sum_over_ranks(*parts_.groups.world, loads);
+  auto next = loads.begin();
+  for (MoeLayer* layer : moe_layers_) {
+    GlobalLoad load{.step = static_cast<uint32_t>(number), .tokens = static_cast<int64_t>(*next++)};
+    for (size_t e = 0; e < layer->observation().chosen.size(); ++e) {
+      load.chosen.push_back(static_cast<int64_t>(*next++));
+    }
+    layer->set_global_load(std::move(load));
+  }
+}
+
 void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double gradient_scale,
-                                LossSums& sums) {
+                                const Decisions* decided, LossSums& sums) {
   LayerContext ctx = workspace_.context(true, number);
   const ModelBatch on_device = batch.upload_to(ctx);
+  if (decided != nullptr) {
+    ctx.replay = true;
+    const std::vector<MoeDecisions*> decisions = parts_.model.decisions();
+    for (size_t i = 0; i < decisions.size(); ++i) *decisions[i] = (*decided)[i];
+  }
   const TensorView losses = parts_.model.forward(ctx, on_device, gradient_scale);
+  if (decided == nullptr) {
+    parts_.model.observe(ctx, on_device);
+    if (needs_global_loads_) share_loads(number);
+  }
   parts_.model.backward(ctx, on_device);
-  parts_.model.observe(ctx, on_device);
   for (double loss : read_back_as<double>(ctx, losses)) sums.cross_entropy += loss;
   if (const TensorView z = parts_.model.output_z(); !z.absent()) {
     for (double loss : read_back_as<double>(ctx, z)) sums.output_z += loss;
   }
-  workspace_.saved().release_all();
+  if (decided == nullptr) {
+    workspace_.release();
+  } else {
+    workspace_.release_activations();  // other micro-batches' decisions stand beside its own
+  }
 }
 
 void TrainStep::update(int64_t number, StepRecord& record) {

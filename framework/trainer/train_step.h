@@ -1,5 +1,7 @@
 // One update of the weights from one global batch: forward and backward over the micro-batches, sum
-// of gradients over ranks, clipping, optimizer.
+// of gradients over ranks, clipping, optimizer. Where a mixture's load-balance loss has scope
+// `global` and there are several micro-batches, a counting forward over all of them comes first,
+// whose routing decisions the others replay.
 #pragma once
 
 #include <optional>
@@ -43,19 +45,27 @@ class TrainStep {
   void update(int64_t number, StepRecord& record);
 
   size_t workspace_bytes() const { return workspace_.capacity_bytes(); }
+  size_t saved_high_water_bytes() const { return workspace_.saved_high_water_bytes(); }
 
  private:
   // Sums over the targets of a step so far, on this rank.
   struct LossSums {
     double cross_entropy = 0, output_z = 0;
   };
+  using Decisions = std::vector<MoeDecisions>;  // of every mixture, for one micro-batch
+
+  std::vector<Decisions> count_loads(int64_t number, const std::vector<MicroBatch>& batches);
+  // Sums what the mixtures saw of the global batch over all ranks, for their losses.
+  void share_loads(int64_t number);
+  //   decided  of an earlier forward, to be replayed; null: to be made
   void run_micro_batch(int64_t number, const MicroBatch& batch, double gradient_scale,
-                       LossSums& sums);
+                       const Decisions* decided, LossSums& sums);
 
   TrainingParts parts_;
   Options options_;
   std::vector<Weight*> weights_;
   std::vector<MoeLayer*> moe_layers_;
+  bool needs_global_loads_ = false;
   Workspace workspace_;
 };
 

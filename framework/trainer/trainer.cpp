@@ -22,7 +22,9 @@ void Trainer::run() {
     log_info("the run is complete: {} of {} steps", progress.steps, options_.steps);
     return;
   }
-  for (MetricSink* sink : sinks_) sink->start(progress.steps);
+  StartRecord start = options_.start;
+  start.step = progress.steps;
+  for (MetricSink* sink : sinks_) sink->start(start);
   while (progress.steps < options_.steps) {
     const StepRecord record = step_.run(progress.steps);
     progress.steps = record.step;

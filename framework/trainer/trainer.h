@@ -17,6 +17,7 @@ class Trainer {
   struct Options {
     int64_t steps = 0;
     std::optional<int64_t> evaluate_every, checkpoint_every;  // besides at the end
+    StartRecord start;                                        // for the sinks, but for its step
   };
   // Nothing is owned; only rank 0 needs sinks.
   Trainer(TrainStep& step, Evaluator& evaluator, RunCheckpoints& checkpoints,

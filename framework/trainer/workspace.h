@@ -15,29 +15,42 @@ class Workspace {
         seed_(seed),
         stream_(kernels.make_stream()),
         scratch_(kernels.memory()),
-        saved_(kernels.memory()) {}
+        saved_(kernels.memory()),
+        decisions_(kernels.memory()) {}
 
   //   step  keys the random numbers: number of the update, from 0
   LayerContext context(bool training, int64_t step) {
     return {{.kernels = kernels_, .stream = *stream_, .scratch = scratch_, .flops = &flops_},
             saved_,
+            decisions_,
             groups_,
             training,
             /*replay=*/false,
             seed_,
             static_cast<uint32_t>(step)};
   }
-  Arena& saved() { return saved_; }
   // Of everything computed with its contexts.
   FlopCounter& flops() { return flops_; }
-  size_t capacity_bytes() const { return scratch_.capacity_bytes() + saved_.capacity_bytes(); }
+  // Ends the work on a micro-batch, with or without what replays it.
+  void release_activations() { saved_.release_all(); }
+  void release() {
+    saved_.release_all();
+    decisions_.release_all();
+  }
+  size_t capacity_bytes() const {
+    return scratch_.capacity_bytes() + saved_.capacity_bytes() + decisions_.capacity_bytes();
+  }
+  // The most that stood between a forward and its backward.
+  size_t saved_high_water_bytes() const {
+    return saved_.high_water_bytes() + decisions_.high_water_bytes();
+  }
 
  private:
   Kernels& kernels_;
   const Groups& groups_;
   uint64_t seed_;
   std::unique_ptr<Stream> stream_;
-  Arena scratch_, saved_;
+  Arena scratch_, saved_, decisions_;
   FlopCounter flops_;
 };
 

@@ -40,6 +40,27 @@ TEST_P(RandomOpsTest, DropoutDropsWhatTheUniformNumbersSay) {
   }
 }
 
+// Two choices of one token have numbers of their own.
+TEST_P(RandomOpsTest, UniformSaysTheNumbersOfEachChoice) {
+  const int64_t rows = 4, columns = 67;
+  const std::vector<int64_t> names = {random_row(4'000'000'000, 0), random_row(4'000'000'000, 1),
+                                      random_row(5, 255), random_row(6, 0)};
+  const Tensor token = device_tensor(device(), {rows}, names);
+  Tensor y(DType::kFloat32, {rows, columns}, device().memory());
+  uniform(context(), {kKey, token}, y);
+  const std::vector<float> result = host<float>(device(), y);
+  const std::pair<uint32_t, uint32_t> expected[] = {
+      {4'000'000'000u, 0}, {4'000'000'000u, 1}, {5, 255}, {6, 0}};
+  for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t d = 0; d < columns; ++d) {
+      ASSERT_EQ(result[t * columns + d], random_uniform(kKey, expected[t].first, expected[t].second,
+                                                        static_cast<uint32_t>(d)))
+          << t << ", " << d;
+    }
+  }
+  EXPECT_NE(result[0], result[columns]);
+}
+
 TEST_P(RandomOpsTest, DropoutDropsElementsAtItsRateIndependently) {
   const int64_t rows = 400, columns = 250, count = rows * columns;
   const Tensor token = device_tensor(device(), {rows}, counting(rows, 0));

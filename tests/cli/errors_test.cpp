@@ -79,6 +79,19 @@ TEST(Errors, AMissingOrTruncatedDatasetIsNamed) {
   expect_error(program.run("train small.yaml"), 3, "", "train.tokens");
 }
 
+TEST(Errors, AChangedTokenIsNamedAndBuildingMendsIt) {
+  const Program program;
+  program.build_dataset();
+  const auto tokens = program.path("dataset/train.tokens");
+  std::fstream file(tokens, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(200);
+  file.put('\1');
+  file.close();
+  expect_error(program.run("train small.yaml"), 3, "its ids are damaged", "train.tokens");
+  program.build_dataset();
+  EXPECT_EQ(program.run("train small.yaml --set train.steps=1").exit_code, 0);
+}
+
 TEST(Errors, ATokenizerOfAnotherDatasetIsRefused) {
   const Program program;
   program.build_dataset();

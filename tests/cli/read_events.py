@@ -124,8 +124,8 @@ def expected_scalars(line, with_layers):
             if of_label["target_tokens"] > 0:
                 yield f"validation_loss/{label}", of_label["loss"]
         return
-    for name in ("loss", "load_balance", "router_z", "learning_rate", "gradient_norm",
-                 "dropped_share"):
+    for name in ("loss", "load_balance", "router_z", "output_z", "learning_rate",
+                 "gradient_norm", "dropped_share"):
         yield f"train/{name}", line[name]
     yield "speed/seconds", line["seconds"]
     yield "speed/tokens_per_second", line["tokens"] / line["seconds"]
@@ -144,6 +144,8 @@ def compare(run, log_every, total_steps):
     scalars = histograms = 0
     last = max(step for tag, step in values)
     for line in lines:
+        if "step" not in line:
+            continue  # a process starts
         step = line["step"]
         evaluates = "validation.loss" in line
         if step > last or (evaluates and ("validation/loss", step) not in values):

@@ -43,6 +43,12 @@ TEST(Training, FromTextToAnEvaluatedCheckpoint) {
   ASSERT_EQ(evaluations.size(), 2u);
   EXPECT_TRUE(evaluations[0]["validation.labels"].contains("north"));
   EXPECT_GT(evaluations[0]["validation.unigram_entropy"], 0.0);
+  const auto& by_label = evaluations[1]["validation.moe"][0]["load_by_label"];
+  EXPECT_EQ(by_label["north"].size(), 4u);
+  EXPECT_THAT(trained.out, HasSubstr("what experts took"));
+  EXPECT_THAT(trained.out, HasSubstr("report: runs/small/report.html"));
+  EXPECT_THAT(program.read("runs/small/report.html"),
+              HasSubstr("encoder 1: what an expert prefers"));
 
   // The checkpoint evaluates to what the run saw at its end.
   const Outcome evaluated = program.run("eval small.yaml");
@@ -71,6 +77,7 @@ TEST(Training, AResumedRunGoesOnAsIfNothingHadHappened) {
   ASSERT_EQ(seen.size(), expected.size());
   for (size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(seen[i]["loss"], expected[i]["loss"]) << i;
 
+  EXPECT_THAT(broken.read("runs/small/report.html"), HasSubstr("resumed 1 time."));
   const Outcome complete = broken.run("train small.yaml");
   EXPECT_EQ(complete.exit_code, 0);
   EXPECT_THAT(complete.out, HasSubstr("the run is complete: 6 of 6 steps"));
@@ -106,6 +113,22 @@ TEST(Training, GoesOnInFloat32WhereBFloat16BrokeOff) {
   const auto steps = with_key(program.metrics(), "loss");
   ASSERT_EQ(steps.size(), 6u);
   EXPECT_LT(steps.back()["loss"], steps.front()["loss"]);
+}
+
+TEST(Training, AReportThatCannotBeWrittenIsAnErrorLineAndCostsNothing) {
+  const Program program;
+  program.build_dataset();
+  std::filesystem::create_directories(program.path("runs/small/report.html/in the way"));
+  const Outcome trained = program.run("train small.yaml --set train.steps=3");
+  EXPECT_EQ(trained.exit_code, 0);
+  EXPECT_THAT(trained.err, HasSubstr("error: cannot write the report"));
+  EXPECT_THAT(trained.out, HasSubstr("checkpoint runs/small/checkpoints/step-00000003"));
+  std::filesystem::remove_all(program.path("runs/small/report.html"));
+  const Outcome made = program.run("report runs/small");
+  EXPECT_EQ(made.exit_code, 0) << made.err;
+  EXPECT_EQ(made.out, "runs/small/report.html\n");
+  EXPECT_THAT(program.read("runs/small/report.html"), HasSubstr("name: small"));
+  EXPECT_EQ(program.run("report runs/none").exit_code, 3);
 }
 
 TEST(Training, EvaluatesADenseModel) {

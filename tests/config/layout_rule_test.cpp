@@ -61,6 +61,13 @@ TEST(Resolve, TargetsLength) {
               targets)
         << inputs;
   EXPECT_EQ(resolve_targets_length(read("data: {targets_length: 40}\n").data), 40);
+  EXPECT_EQ(resolve_targets_length(read("data: {task: text_to_text, inputs_length: 48}\n").data),
+            48);
+  EXPECT_EQ(resolve_targets_length(
+                read("data: {inputs_length: 128, mixture: [{dir: a, task: text_to_text}, {dir: "
+                     "b}]}\n")
+                    .data),
+            29);
 }
 
 // At 190 tokens T5's mask rounds in float32 to one noise token more or less than its plan: the

@@ -131,9 +131,18 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
       "moe: {capacity: {train_factor: 1.1}, decoder: {layers: [0, 2], capacity: {tokens: 5}, "
       "router: {type: top_k, normalize: false}}}\n",
       "moe: {capacity: {tokens: 5}, decoder: {capacity: {tokens: none, train_factor: 3}}}\n",
+      "moe: {expert_dropout: 0.4, capacity: {priority: probability}, losses: {load_balance: "
+      "{scope: "
+      "global, two_pass: true}}, decoder: {capacity: {priority: random}}}\n",
       "model: {norm_epsilon: 1.0000000000000002e-6, dropout: 0.30000000000000004}\n",
       "data: {sources: [{label: a, path: b, format: man}, {label: c, path: d}]}\n"
       "schedule: {type: constant, learning_rate: 0.1}\nparallel: {expert: 2, threads: 1}\n",
+      "data: {task: text_to_text, packing: true, tokenizer: {model: m}, sources: [{label: a, path: "
+      "b, format: jsonl, inputs_key: q}, {path: c, format: jsonl, label_key: l}]}\n",
+      "data: {vocabulary: {size: 300, pad: none, eos: 7, first_sentinel: 299}, sources: [{label: "
+      "a, "
+      "path: b, format: ids}]}\n",
+      "data: {packing: true, mixture: [{dir: a, weight: 2.5}, {dir: b, task: text_to_text}]}\n",
   };
   for (const char* text : kConfigs) {
     const Config config = read(text);
@@ -150,14 +159,16 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
     EXPECT_EQ(again.moe.capacity_of(again.moe.decoder).train_factor,
               config.moe.capacity_of(config.moe.decoder).train_factor);
     EXPECT_EQ(again.data.sources.size(), config.data.sources.size());
+    EXPECT_EQ(again.data.mixture.size(), config.data.mixture.size());
+    EXPECT_EQ(again.data.vocabulary.has_value(), config.data.vocabulary.has_value());
   }
 }
 
 TEST(WriteConfig, LooksAsAPersonWouldWriteIt) {
   const std::string text =
       to_yaml(read("data: {sources: [{label: a, path: b}]}\nmoe: {encoder: {layers: [1, 3]}}\n"));
-  EXPECT_NE(text.find("\nmoe:\n  experts: 8\n  group_sequences: auto\n  capacity:\n"
-                      "    train_factor: 1.25\n"),
+  EXPECT_NE(text.find("\nmoe:\n  experts: 8\n  expert_dropout: auto\n  group_sequences: auto\n"
+                      "  capacity:\n    train_factor: 1.25\n"),
             std::string::npos)
       << text;
   EXPECT_NE(text.find("  sources:\n    - label: a\n      path: b\n      format: text\n"),

@@ -11,7 +11,10 @@
 #include <algorithm>
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "base/errors.h"
@@ -207,6 +210,13 @@ TEST_F(DatasetBuilderTest, WhatIsCurrentIsKept) {
   write_gzip(root_ / "de/man1/new.1.gz", prose("deutsch", 1000));
   EXPECT_TRUE(build_dataset(other).built) << "another file";
 
+  std::string page = prose("deutsch", 1000);
+  write(root_ / "de/man1/plain.1", page);
+  EXPECT_TRUE(build_dataset(other).built);
+  page[0] = 'D';
+  write(root_ / "de/man1/plain.1", page);
+  EXPECT_TRUE(build_dataset(other).built) << "a file of the same size, changed";
+
   fs::resize_file(output_ / "train.tokens", 100);
   EXPECT_TRUE(build_dataset(other).built) << "a damaged dataset";
   EXPECT_NO_THROW(Dataset(output_).verify());
@@ -261,6 +271,163 @@ TEST_F(DatasetBuilderTest, PlainAndGzippedText) {
   const auto counts = report.listing.counts;
   EXPECT_EQ(counts[0][0].documents + counts[1][0].documents, 41);
   EXPECT_EQ(counts[0][1].documents + counts[1][1].documents, 40);
+}
+
+TEST_F(DatasetBuilderTest, LinesOfTextWithALabelColumn) {
+  std::string lines;
+  for (int i = 0; i < 80; ++i) {
+    lines += nlohmann::json{{"content", prose(i % 2 == 0 ? "eins" : "zwei", i)},
+                            {"lang", i % 2 == 0 ? "de" : "fr"}}
+                 .dump() +
+             "\n";
+  }
+  write(root_ / "lines.jsonl", lines + lines.substr(0, lines.find('\n') + 1));
+  write_gzip(root_ / "more/lines.jsonl.gz",
+             nlohmann::json{{"content", prose("drei", 5)}, {"lang", 7}}.dump());
+  BuildOptions options = this->options();
+  const LineKeys keys{.text = "content", .label = "lang"};
+  options.sources = {{"", root_ / "lines.jsonl", TextFormat::kJsonl, keys},
+                     {"", root_ / "more", TextFormat::kJsonl, keys}};
+  const BuildReport report = build_dataset(options);
+  EXPECT_EQ(report.duplicates, 1);
+  const Dataset dataset(output_);
+  EXPECT_EQ(dataset.labels(), (std::vector<std::string>{"de", "fr", "7"}));
+  const auto& counts = report.listing.counts;
+  EXPECT_EQ(counts[0][0].documents + counts[1][0].documents, 40);
+  EXPECT_EQ(counts[0][1].documents + counts[1][1].documents, 40);
+  EXPECT_EQ(counts[0][2].documents + counts[1][2].documents, 1);
+  EXPECT_NO_THROW(dataset.verify());
+  for (const Split split : kSplits) {
+    for (const std::string& text : texts(dataset, split)) {
+      EXPECT_NE(text.find(" satz nummer "), std::string::npos);
+    }
+  }
+
+  // Which side a line is on follows from what it says, not from where it stands.
+  const std::vector<std::string> before = texts(dataset, Split::kValidation);
+  write(root_ / "lines.jsonl", "\n" + lines);
+  EXPECT_TRUE(build_dataset(options).built);
+  EXPECT_EQ(texts(Dataset(output_), Split::kValidation), before);
+}
+
+TEST_F(DatasetBuilderTest, PairsStandSideBySide) {
+  std::string lines;
+  for (int i = 0; i < 60; ++i) {
+    const std::string number = std::to_string(i / 2);  // two answers to every question
+    lines += nlohmann::json{{"q", "frage nummer " + number + " von allen"},
+                            {"a", "antwort " + std::to_string(i) + " auf " + number}}
+                 .dump() +
+             "\n";
+  }
+  write(root_ / "pairs.jsonl",
+        lines + R"({"q": "ohne", "a": "  "})" + "\n" + lines.substr(0, lines.find('\n')));
+  BuildOptions options = this->options();
+  options.examples = ExampleKind::kPairs;
+  options.tokenizer.vocabulary = 384;
+  options.sources = {
+      {"qa", root_ / "pairs.jsonl", TextFormat::kJsonl, {.inputs = "q", .targets = "a"}}};
+  const BuildReport report = build_dataset(options);
+  EXPECT_EQ(report.duplicates, 1);
+  EXPECT_EQ(report.without_text, 1);
+  EXPECT_EQ(report.listing.total(Split::kTrain).documents +
+                report.listing.total(Split::kValidation).documents,
+            60);
+  const Dataset dataset(output_);
+  EXPECT_EQ(dataset.listing().examples, ExampleKind::kPairs);
+  std::map<std::string, std::set<Split>> sides;
+  for (const Split split : kSplits) {
+    const std::vector<std::string> all = texts(dataset, split);
+    for (size_t i = 0; i < all.size(); i += 2) {
+      const std::string number = all[i].substr(13, all[i].find(" von") - 13);
+      EXPECT_EQ(all[i], "frage nummer " + number + " von allen");
+      EXPECT_TRUE(all[i + 1].ends_with(" auf " + number)) << all[i + 1];
+      sides[number].insert(split);
+    }
+  }
+  EXPECT_EQ(sides.size(), 30u);
+  for (const auto& [number, splits] : sides) {
+    EXPECT_EQ(splits.size(), 1u) << "question " << number << " is on both sides";
+  }
+}
+
+TEST_F(DatasetBuilderTest, IdsNeedNoTokenizer) {
+  std::string lines;
+  for (int i = 0; i < 40; ++i) {
+    lines += nlohmann::json{{"ids", std::vector<int>{i, 0, 70'000 + i}}}.dump() + "\n";
+  }
+  write(root_ / "ids.jsonl", lines);
+  BuildOptions options = this->options();
+  options.vocabulary = Vocabulary{.size = 100'000, .eos = 99'999};
+  options.sources = {{"x", root_ / "ids.jsonl", TextFormat::kJsonl, {.text = "ids"}}};
+  build_dataset(options);
+  EXPECT_FALSE(fs::exists(output_ / "tokenizer.model"));
+  const Dataset dataset(output_);
+  EXPECT_EQ(dataset.vocabulary(), *options.vocabulary);
+  std::set<int32_t> first;
+  for (const Split split : kSplits) {
+    const TokenFile& tokens = dataset.tokens(split);
+    for (int64_t d = 0; d < tokens.document_count(); ++d) {
+      std::vector<int32_t> ids(3);
+      ASSERT_EQ(tokens.document_begin(d + 1) - tokens.document_begin(d), 3);
+      tokens.read(tokens.document_begin(d), ids);
+      EXPECT_EQ(ids, (std::vector<int32_t>{ids[0], 0, 70'000 + ids[0]}));
+      first.insert(ids[0]);
+    }
+  }
+  EXPECT_EQ(first.size(), 40u);
+  EXPECT_FALSE(build_dataset(options).built);
+  options.vocabulary->pad = 50'000;
+  EXPECT_TRUE(build_dataset(options).built) << "another vocabulary";
+}
+
+TEST_F(DatasetBuilderTest, WrongLinesAreNamedWithFileAndLine) {
+  write(root_ / "lines.jsonl", "{\"text\": \"" + std::string(50, 'a') + "\"}\n\n{\"txt\": 1}\n");
+  BuildOptions options = this->options();
+  options.sources = {{"x", root_ / "lines.jsonl", TextFormat::kJsonl}};
+  const std::string reason = refusal(options);
+  EXPECT_NE(reason.find("lacks \"text\""), std::string::npos) << reason;
+  EXPECT_NE(reason.find("lines.jsonl:3"), std::string::npos) << reason;
+  EXPECT_FALSE(fs::exists(output_));
+
+  std::string labels;
+  for (int i = 0; i < 1001; ++i) {
+    labels += nlohmann::json{{"text", "t" + std::to_string(i)}, {"l", i}}.dump() + "\n";
+  }
+  write(root_ / "lines.jsonl", labels);
+  options.sources[0].keys.label = "l";
+  EXPECT_NE(refusal(options).find("more than 1000 labels"), std::string::npos);
+}
+
+TEST_F(DatasetBuilderTest, TakesATokenizerFromElsewhere) {
+  write_pages();
+  build_dataset(options());
+  BuildOptions second = options();
+  second.output = root_ / "second";
+  second.sources.pop_back();
+  second.tokenizer_model = output_;
+  build_dataset(second);
+  EXPECT_EQ(bytes_of(root_ / "second/tokenizer.model"), bytes_of(output_ / "tokenizer.model"));
+  EXPECT_FALSE(build_dataset(second).built);
+  BuildOptions other = options();
+  other.tokenizer.vocabulary = 640;
+  build_dataset(other);
+  EXPECT_TRUE(build_dataset(second).built) << "the tokenizer there has changed";
+}
+
+TEST_F(DatasetBuilderTest, NamesTheSettingThatDiffers) {
+  write_pages();
+  const BuildReport report = build_dataset(options());
+  EXPECT_EQ(setting_that_differs(report.listing, options()), "");
+  const auto differs = [&](const std::function<void(BuildOptions&)>& change) {
+    BuildOptions changed = options();
+    change(changed);
+    return setting_that_differs(report.listing, changed);
+  };
+  EXPECT_EQ(differs([](auto& o) { o.tokenizer.vocabulary = 640; }), "tokenizer.vocabulary");
+  EXPECT_EQ(differs([](auto& o) { o.validation_share = 0.1; }), "validation_share");
+  EXPECT_EQ(differs([](auto& o) { o.sources.pop_back(); }), "sources");
+  EXPECT_EQ(differs([](auto& o) { o.tokenizer_model = "x"; }), "tokenizer.model");
+  EXPECT_EQ(differs([](auto& o) { o.threads = 7; }), "");
 }
 
 TEST_F(DatasetBuilderTest, SourcesThatDoNotDoAreNamed) {
@@ -340,8 +507,9 @@ TEST_F(DatasetBuilderTest, InterruptionLeavesTheOldDatasetWhole) {
   BuildOptions other = options();
   other.validation_share = 0.3;
   int calls = 0;
-  build_dataset({other.sources, root_ / "count", 0.3, other.tokenizer},
-                [&](const BuildProgress&) { ++calls; });
+  BuildOptions counted = other;
+  counted.output = root_ / "count";
+  build_dataset(counted, [&](const BuildProgress&) { ++calls; });
   ASSERT_GE(calls, 4);
   for (int stop = 1; stop <= calls; ++stop) {
     int call = 0;

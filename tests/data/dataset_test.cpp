@@ -94,9 +94,13 @@ TEST_F(DatasetTest, DamagedListingsAreRefused) {
     return refusal(kListingFile);
   };
   EXPECT_EQ(refused([](auto&) {}), "");
-  EXPECT_NE(refused([](auto& j) { j["version"] = 2; }).find("version 2"), std::string::npos);
+  EXPECT_NE(refused([](auto& j) { j["version"] = 1; }).find("version 1"), std::string::npos);
   EXPECT_NE(refused([](auto& j) { j["format"] = "other"; }), "");
   EXPECT_NE(refused([](auto& j) { j["labels"] = {"de", "de"}; }), "");
+  EXPECT_NE(refused([](auto& j) { j["examples"] = "images"; }), "");
+  EXPECT_NE(refused([](auto& j) { j["vocabulary"]["eos"] = j["vocabulary"]["size"]; }), "");
+  EXPECT_NE(refused([](auto& j) { j["vocabulary"]["first_sentinel"] = nullptr; }), "");
+  EXPECT_NE(refused([](auto& j) { j["vocabulary"]["size"] = 0; }), "");
   EXPECT_NE(refused([](auto& j) { j["labels"] = {"de"}; }), "");
   EXPECT_NE(refused([](auto& j) { j["labels"] = nlohmann::json::array(); }), "");
   EXPECT_NE(refused([](auto& j) { j["labels"] = {1, 2}; }), "");

@@ -35,19 +35,24 @@ const std::string& small_tokenizer() {
 void write_small_dataset(const std::filesystem::path& directory,
                          const std::vector<std::string>& labels,
                          const std::vector<SmallDocument>& train,
-                         const std::vector<SmallDocument>& validation) {
-  const Tokenizer tokenizer = Tokenizer::from_bytes(small_tokenizer(), "small");
-  std::ofstream(directory / kTokenizerFile, std::ios::binary) << small_tokenizer();
+                         const std::vector<SmallDocument>& validation, ExampleKind examples,
+                         const std::optional<Vocabulary>& ids) {
   DatasetListing listing;
+  listing.examples = examples;
   listing.labels = labels;
-  listing.pieces = tokenizer.piece_count();
-  listing.tokenizer = {static_cast<int64_t>(small_tokenizer().size()),
-                       digest_of(small_tokenizer()).hex()};
   listing.build = "{}";
+  if (ids) {
+    listing.vocabulary = *ids;
+  } else {
+    listing.vocabulary = Tokenizer::from_bytes(small_tokenizer(), "small").ids();
+    std::ofstream(directory / kTokenizerFile, std::ios::binary) << small_tokenizer();
+    listing.tokenizer = {static_cast<int64_t>(small_tokenizer().size()),
+                         digest_of(small_tokenizer()).hex()};
+  }
   for (const Split split : kSplits) {
     const auto s = static_cast<size_t>(split);
     const std::filesystem::path path = directory / token_file_name(split);
-    TokenFileWriter writer(path, tokenizer.vocabulary(), static_cast<int>(labels.size()));
+    TokenFileWriter writer(path, listing.vocabulary.size, static_cast<int>(labels.size()));
     listing.counts[s].resize(labels.size());
     for (const SmallDocument& document : split == Split::kTrain ? train : validation) {
       writer.add(document.ids, document.label);

@@ -17,10 +17,13 @@ struct SmallDocument {
 // A SentencePiece model of at most 384 - 100 pieces, made once in a process.
 const std::string& small_tokenizer();
 
-// Writes a whole dataset directory. Ids must lie below the small tokenizer's vocabulary.
+// Writes a whole dataset directory. Ids must lie below the small tokenizer's vocabulary, or below
+// the one given: the dataset has no tokenizer then.
 void write_small_dataset(const std::filesystem::path& directory,
                          const std::vector<std::string>& labels,
                          const std::vector<SmallDocument>& train,
-                         const std::vector<SmallDocument>& validation);
+                         const std::vector<SmallDocument>& validation,
+                         ExampleKind examples = ExampleKind::kText,
+                         const std::optional<Vocabulary>& ids = std::nullopt);
 
 }  // namespace switchyard

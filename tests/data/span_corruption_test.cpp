@@ -14,6 +14,11 @@ namespace switchyard {
 namespace {
 
 constexpr int32_t kFirstSentinel = 32099;  // T5's: 32,000 pieces and 100 sentinels
+const Vocabulary kVocabulary{.size = 32128,
+                             .pad = kPadId,
+                             .eos = kEosId,
+                             .first_sentinel = kFirstSentinel,
+                             .sentinels = kSentinels};
 
 std::vector<int32_t> text_of(int tokens) {
   std::vector<int32_t> ids(tokens);
@@ -66,7 +71,7 @@ TEST(SpanLengths, MaskAndHelperDifferWhereTheyDoInT5) {
 
 TEST(SpanLengths, CorruptedLengthsAreWhatCorruptionMakes) {
   for (int tokens = 1; tokens <= 700; ++tokens) {
-    const CorruptedText text = corrupt_spans(text_of(tokens), kFirstSentinel, {}, {.index = 5});
+    const CorruptedText text = corrupt_spans(text_of(tokens), kVocabulary, {}, {.index = 5});
     const SpanLengths lengths = corrupted_lengths(tokens);
     EXPECT_EQ(lengths.inputs, static_cast<int>(text.inputs.size())) << tokens;
     EXPECT_EQ(lengths.targets, static_cast<int>(text.targets.size())) << tokens;
@@ -94,13 +99,13 @@ TEST(NoiseMask, OneTwoAndThreeTokens) {
   EXPECT_EQ(noise_mask(2, {}, {}), (std::vector<uint8_t>{0, 1}));
   EXPECT_EQ(noise_mask(3, {}, {}), (std::vector<uint8_t>{0, 0, 1}));
 
-  const CorruptedText one = corrupt_spans(std::vector{7}, kFirstSentinel, {}, {});
+  const CorruptedText one = corrupt_spans(std::vector{7}, kVocabulary, {}, {});
   EXPECT_EQ(one.inputs, (std::vector<int32_t>{7, kEosId}));
   EXPECT_EQ(one.targets, (std::vector<int32_t>{32099, kEosId}));
-  const CorruptedText two = corrupt_spans(std::vector{7, 8}, kFirstSentinel, {}, {});
+  const CorruptedText two = corrupt_spans(std::vector{7, 8}, kVocabulary, {}, {});
   EXPECT_EQ(two.inputs, (std::vector<int32_t>{7, 32099, kEosId}));
   EXPECT_EQ(two.targets, (std::vector<int32_t>{32099, 8, kEosId}));
-  const CorruptedText three = corrupt_spans(std::vector{7, 8, 9}, kFirstSentinel, {}, {});
+  const CorruptedText three = corrupt_spans(std::vector{7, 8, 9}, kVocabulary, {}, {});
   EXPECT_EQ(three.inputs, (std::vector<int32_t>{7, 8, 32099, kEosId}));
   EXPECT_EQ(three.targets, (std::vector<int32_t>{32099, 9, kEosId}));
 }
@@ -179,7 +184,7 @@ TEST(CorruptSpans, InputsAndTargetsRebuildTheText) {
   for (int tokens = 1; tokens <= 600; tokens = tokens * 5 / 4 + 1) {
     for (int index = 0; index < 20; ++index) {
       const auto ids = text_of(tokens);
-      const CorruptedText text = corrupt_spans(ids, kFirstSentinel, {}, {.index = index});
+      const CorruptedText text = corrupt_spans(ids, kVocabulary, {}, {.index = index});
       ASSERT_EQ(text.inputs.back(), kEosId);
       ASSERT_EQ(text.targets.back(), kEosId);
 

@@ -5,6 +5,7 @@
 
 #include "models/random_source.h"
 #include "models/small_model.h"
+#include "trainer/evaluator.h"
 #include "trainer/micro_batch.h"
 
 namespace switchyard::test {
@@ -20,10 +21,11 @@ ModelOptions options_under_test() {
   options.encoder_blocks = options.decoder_blocks = 2;
   options.encoder_step = options.decoder_step = 2;
   options.experts = 3;
-  options.dropout = 0.3;
+  options.dropout = options.expert_dropout = 0.3;
   options.jitter = 0.3;
   // Groups of 4 * 6 and 4 * 5 tokens: rooms of 4 and 4 in training, of 10 and 9 in evaluation.
   options.capacity = {.train_factor = 0.5, .eval_factor = 1.25, .min_tokens = 1};
+  options.capacity.priority = CapacityRule::Priority::kRandom;
   return options;
 }
 
@@ -73,7 +75,8 @@ TEST_P(Evaluation, IsDeterministic) {
   EXPECT_NE(losses(options, true, 0), losses(options, true, 1));
 
   ModelOptions plain = options;
-  plain.dropout = plain.jitter = 0;
+  plain.dropout = plain.expert_dropout = plain.jitter = 0;
+  plain.capacity.priority = CapacityRule::Priority::kPosition;
   EXPECT_EQ(losses(plain, false, 0), first);
 }
 
@@ -92,6 +95,36 @@ TEST_P(Evaluation, UsesTheEvaluationFactor) {
   none.capacity.eval_factor = 100;
   losses(none, false, 0);
   EXPECT_GE(most_kept_[0], roomier[0]);
+}
+
+class SixteenSamples : public RandomSource {
+ public:
+  SixteenSamples() : RandomSource(6, 5, 23) {}
+  int64_t epoch_size() const override { return 16; }
+};
+
+// In one batch or in four.
+TEST(EvaluationSet, AuxiliaryLossesAreOfTheWholeSet) {
+  using Scope = AuxiliaryLosses::Scope;
+  const SixteenSamples source;
+  ModelOptions options = options_under_test();
+  for (const Scope scope : {Scope::kGroup, Scope::kGlobal}) {
+    options.losses = {.load_balance = 1, .router_z = 1, .load_balance_scope = scope};
+    SingleModel model(reference_float64(), options);
+    const auto layers = [&](int64_t batch) {
+      return Evaluator(model->kernels(), model->groups(), model->model(), source,
+                       {.layout = {.sequences = batch, .group_sequences = 4}, .sequences = 16})
+          .run(0)
+          .layers;
+    };
+    const std::vector<LayerRecord> whole = layers(16), parts = layers(4);
+    ASSERT_EQ(parts.size(), 2u);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      EXPECT_GT(whole[i].load_balance, 0.5);
+      EXPECT_NEAR(parts[i].load_balance, whole[i].load_balance, 1e-12);
+      EXPECT_NEAR(parts[i].router_z, whole[i].router_z, 1e-12);
+    }
+  }
 }
 
 std::string name_of_parameter(const testing::TestParamInfo<Arithmetic>& info) {

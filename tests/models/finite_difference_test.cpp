@@ -26,7 +26,7 @@ ModelOptions options_under_test() {
   options.buckets = 8;
   options.max_distance = 6;
   options.activation = Activation::kSilu;  // smooth: a step must not cross ReLU's kink
-  options.dropout = 0.2;
+  options.dropout = options.expert_dropout = 0.2;
   options.jitter = 0.1;
   options.capacity = {.train_factor = 1.0, .min_tokens = 1};
   options.losses = {.load_balance = 0.3, .router_z = 0.05};

@@ -43,7 +43,7 @@ ModelOptions options_of(const Scenario& scenario) {
   options.experts = scenario.experts;
   options.buckets = 8;
   options.max_distance = 6;
-  options.dropout = 0.2;
+  options.dropout = options.expert_dropout = 0.2;
   options.jitter = 0.1;
   options.capacity = {.train_factor = 0.8, .min_tokens = 1};
   options.losses = {.load_balance = 0.1, .router_z = 0.01};

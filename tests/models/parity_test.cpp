@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "models/hf_model.h"
 #include "trainer/micro_batch.h"
 
@@ -162,7 +164,7 @@ TEST_P(Parity, AuxiliaryLossesOfEveryMixture) {
   }
 }
 
-// Sequences as a data source gives them: padded with 0, which carries no loss.
+// Sequences as a data source gives them; 0 is padding, which carries no loss.
 class FixedSource : public TokenSource {
  public:
   FixedSource(const HfBatch& batch) : encoder_(batch.encoder) {
@@ -174,18 +176,29 @@ class FixedSource : public TokenSource {
   int targets_width() const override {
     return static_cast<int>(targets_.size()) / static_cast<int>(encoder_.count);
   }
-  int vocabulary() const override { return 128; }
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
   const std::vector<std::string>& label_names() const override { return labels_; }
   int64_t epoch_size() const override { return encoder_.count; }
   void fill(std::span<const int64_t> global_indices, TokenBatch& batch) const override {
     ASSERT_EQ(static_cast<int64_t>(global_indices.size()), encoder_.count);
-    batch = {encoder_.count, inputs_width(), targets_width(),
-             encoder_.ids,   targets_,       std::vector<int32_t>(global_indices.size())};
+    batch.reset(inputs_width(), targets_width());
+    for (int64_t row = 0; row < encoder_.count; ++row) {
+      batch.add_row(0);
+      batch.add_sample({}, {}, 0);
+    }
+    // Here padding may stand anywhere.
+    batch.inputs = encoder_.ids;
+    batch.targets = targets_;
+    std::ranges::transform(batch.inputs, batch.inputs_segment.begin(), is_real);
+    std::ranges::transform(batch.targets, batch.targets_segment.begin(), is_real);
   }
 
  private:
+  static int32_t is_real(int32_t id) { return id == 0 ? 0 : 1; }
+
   Sequences encoder_;
   std::vector<int32_t> targets_;
+  Vocabulary vocabulary_{.size = 128, .pad = 0};
   std::vector<std::string> labels_ = {"all"};
 };
 

@@ -35,7 +35,8 @@ Stack::Options stack_options(const ModelOptions& options, StackKind kind) {
           .position_bias = {.buckets = options.buckets,
                             .max_distance = options.max_distance,
                             .heads = options.heads,
-                            .bidirectional = kind == StackKind::kEncoder}};
+                            .bidirectional = kind == StackKind::kEncoder},
+          .recompute = options.recompute};
 }
 
 static std::unique_ptr<FeedForward> make_moe(const ModelOptions& options, const std::string& name,
@@ -48,9 +49,14 @@ static std::unique_ptr<FeedForward> make_moe(const ModelOptions& options, const 
   auto router = std::make_unique<SwitchRouter>(name + ".router", router_options, options.experts,
                                                options.d_model, options.init_scale, layer, dtype,
                                                memory, seed);
+  const Experts::Options expert_options{.d_model = options.d_model,
+                                        .d_ff = options.d_ff,
+                                        .activation = options.activation,
+                                        .dropout = options.expert_dropout,
+                                        .layer = layer,
+                                        .init_scale = options.init_scale};
   auto experts =
-      std::make_unique<Experts>(name + ".expert", here, options.d_model, options.d_ff,
-                                options.activation, options.init_scale, dtype, memory, seed);
+      std::make_unique<Experts>(name + ".expert", here, expert_options, dtype, memory, seed);
   return std::make_unique<MoeLayer>(name, layer, std::move(router), std::move(experts),
                                     options.capacity, options.losses);
 }

@@ -40,7 +40,8 @@ struct ModelOptions {
   double norm_epsilon = 1e-6;
   bool tie_embeddings = true;
   Activation activation = Activation::kRelu;
-  double dropout = 0, jitter = 0, init_scale = 1;
+  double dropout = 0, expert_dropout = 0, jitter = 0, init_scale = 1;
+  bool recompute = false;
   CapacityRule capacity;
   AuxiliaryLosses losses;
   LossOptions output_loss;
@@ -68,7 +69,7 @@ class ModelOnRank {
   Kernels& kernels() { return *kernels_; }
   const Groups& groups() const { return groups_; }
   SwitchT5& model() { return *model_; }
-  void release() { workspace_.saved().release_all(); }
+  void release() { workspace_.release(); }
 
  private:
   std::unique_ptr<Kernels> kernels_;

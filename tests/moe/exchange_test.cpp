@@ -86,8 +86,9 @@ class ExchangeRank {
     set_numbers(ctx(), numbers, x_);
   }
 
-  // The tokens that expert `expert` of this rank's expert group must get, in global order.
-  std::vector<int64_t> expected_tokens(int64_t expert) const {
+  // The rows (see random_row) that expert `expert` of this rank's expert group must get, in global
+  // order.
+  std::vector<int64_t> expected_rows(int64_t expert) const {
     // Expert groups are consecutive ranks, which hold consecutive routing groups.
     const Groups& groups = rank_.groups();
     const int first_rank = groups.world->rank() - groups.expert->rank();
@@ -95,18 +96,20 @@ class ExchangeRank {
     const auto end =
         share_of(case_.batch.groups(), groups.world->size(), first_rank + groups.expert->size() - 1)
             .end;
-    std::vector<int64_t> tokens;
+    std::vector<int64_t> rows;
     for (int64_t t = case_.batch.first_sequence(begin) * case_.batch.length;
          t < case_.batch.first_sequence(end) * case_.batch.length; ++t) {
       for (int64_t k = 0; k < case_.choices; ++k) {
-        if (case_.kept[static_cast<size_t>(t * case_.choices + k)] == expert) tokens.push_back(t);
+        if (case_.kept[static_cast<size_t>(t * case_.choices + k)] != expert) continue;
+        rows.push_back(random_row(t, k));
       }
     }
-    return tokens;
+    return rows;
   }
 
   void check_round_trip() {
-    const ExchangePlan plan = exchange_.agree(ctx(), rows_.rows(), kept_);
+    EXPECT_TRUE(exchange_.agree(ctx(), rows_.rows(), kept_, false).keys.absent());
+    const ExchangePlan plan = exchange_.agree(ctx(), rows_.rows(), kept_, true);
     check_sums(plan);
     const TensorView received = exchange_.to_experts(ctx(), plan, x_, ctx().saved);
     check_received(plan, received);
@@ -115,7 +118,7 @@ class ExchangeRank {
 
   LayerContext& ctx() { return rank_.ctx(); }
   ExchangePlan agree(uint16_t layer) {
-    return Exchange(layer, case_.experts).agree(ctx(), rows_.rows(), kept_);
+    return Exchange(layer, case_.experts).agree(ctx(), rows_.rows(), kept_, false);
   }
 
  private:
@@ -136,6 +139,7 @@ class ExchangeRank {
     const Collectives& group = *rank_.groups().expert;
     const ExpertRange range = experts_of_rank(case_.experts, group.size(), group.rank());
     const auto index = read_back_as<int32_t>(ctx(), plan.index);
+    const auto keys = read_back_as<int64_t>(ctx(), plan.keys);
     const Numbers rows = numbers_of(ctx(), received);
     ASSERT_EQ(static_cast<int64_t>(plan.offsets.size()), range.count + 1);
     std::vector<int64_t> boundaries = {0};  // of (expert, leaf) runs
@@ -151,7 +155,12 @@ class ExchangeRank {
           boundaries.push_back(i);
         }
       }
-      EXPECT_EQ(tokens, expected_tokens(range.first + e)) << "expert " << range.first + e;
+      std::vector<int64_t> expected = expected_rows(range.first + e);
+      EXPECT_EQ(std::vector(keys.begin() + plan.offsets[at], keys.begin() + plan.offsets[at + 1]),
+                expected)
+          << "expert " << range.first + e;
+      for (int64_t& row : expected) row = token_of(row);
+      EXPECT_EQ(tokens, expected) << "expert " << range.first + e;
       if (plan.offsets[at + 1] > boundaries.back()) boundaries.push_back(plan.offsets[at + 1]);
     }
     EXPECT_EQ(plan.leaf_offsets, boundaries);

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "backends/reference/reference_kernels.h"
+#include "collectives/threaded.h"
 #include "moe/moe_case.h"
 
 namespace switchyard::test {
@@ -117,6 +118,44 @@ TEST(AuxiliaryLosses, GradientsAreThoseOfTheFormulasWithConstantF) {
       EXPECT_NEAR(dx[t * experts + e], balance + z, 1e-14) << t << ", " << e;
     }
   }
+}
+
+// Parity 8.15: with scope `global` f and P are means over the whole batch before they are
+// multiplied, on any ranks. The mean of the groups' products is another number.
+TEST(AuxiliaryLosses, GlobalScopeMultipliesMeansOfTheWholeBatch) {
+  MoeCase moe_case{.batch = padded_batch(1), .losses = {.load_balance = 0.3}};
+  MoeOnOneRank by_group(moe_case, make_reference_kernels());
+  const double of_groups = observed(*by_group).load_balance;
+  moe_case.losses.load_balance_scope = AuxiliaryLosses::Scope::kGlobal;
+  for (const int ranks : {1, 2, 3, 4}) {
+    run_threaded_ranks(ranks, [&](Collectives& world) {
+      MoeRank rank(moe_case, make_reference_kernels(), world, 1);
+      observed(rank);
+      const Numbers logits = rank.all_summed(rank.spread(rank.saved().routing.logits));
+      const RoutingByHand by_hand = route_by_hand(logits, moe_case.experts, moe_case.batch, 0);
+      MoeObservation seen = rank.layer().observation();
+      EXPECT_EQ(seen.load_balance, 0);
+      seen.unpack(rank.all_summed(seen.pack()));
+      const double value = rank.layer().losses().load_balance_of(seen);
+      EXPECT_NEAR(value, 0.3 * by_hand.global_load_balance, 1e-14);
+      EXPECT_NEAR(of_groups, 0.3 * by_hand.load_balance, 1e-14);
+      EXPECT_GT(std::abs(value - of_groups), 0.01);
+    });
+  }
+}
+
+// The gradient that every token feels has the f of all ranks, not of its own.
+TEST(AuxiliaryLosses, GlobalScopeNeedsTheLoadOfThisStep) {
+  MoeOnOneRank rank(
+      {.losses = {.load_balance = 1, .load_balance_scope = AuxiliaryLosses::Scope::kGlobal}},
+      make_reference_kernels());
+  rank->ctx().step = 3;
+  rank->forward();
+  rank->share_load();
+  rank->ctx().step = 4;
+  EXPECT_THROW(rank->layer().backward(rank->ctx(), rank->rows(), rank->x(), rank->saved(),
+                                      rank->dy(), rank->dx()),
+               Error);
 }
 
 // Zeros for all tokens that have an output; normal numbers for the others.

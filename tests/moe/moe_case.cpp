@@ -14,8 +14,13 @@ std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& ran
       std::make_unique<SwitchRouter>("moe.router", options, moe_case.experts, moe_case.d_model, 1.0,
                                      number, moe_case.dtype, rank.memory(), 1);
   auto experts = std::make_unique<Experts>(
-      "moe.expert", experts_of_rank(moe_case.experts, group.size(), group.rank()), moe_case.d_model,
-      moe_case.d_ff, moe_case.activation, 1.0, moe_case.dtype, rank.memory(), 1);
+      "moe.expert", experts_of_rank(moe_case.experts, group.size(), group.rank()),
+      Experts::Options{.d_model = moe_case.d_model,
+                       .d_ff = moe_case.d_ff,
+                       .activation = moe_case.activation,
+                       .dropout = moe_case.expert_dropout,
+                       .layer = number},
+      moe_case.dtype, rank.memory(), 1);
   auto layer = std::make_unique<MoeLayer>("moe", number, std::move(router), std::move(experts),
                                           moe_case.capacity, moe_case.losses);
   set_normal_weights(rank.ctx(), layer->weights(), 0.7);
@@ -53,7 +58,21 @@ TensorView MoeRank::forward() {
   return layer_->forward(ctx(), rows(), x_, *saved_);
 }
 
+void MoeRank::share_load() {
+  Numbers loads{0};
+  for (int64_t e = 0; e < case_.experts; ++e) loads.push_back(0);
+  for (const int32_t expert : read_back_as<int32_t>(ctx(), saved().counted)) {
+    loads[0] += expert >= 0;
+    if (expert >= 0) loads[static_cast<size_t>(expert) + 1] += 1;
+  }
+  loads = all_summed(loads);
+  layer_->set_global_load({.step = ctx().step,
+                           .tokens = static_cast<int64_t>(loads[0]),
+                           .chosen = {loads.begin() + 1, loads.end()}});
+}
+
 void MoeRank::backward() {
+  if (case_.losses.needs_global_load()) share_load();
   for (Weight* weight : layer_->weights()) weight->begin_step();
   layer_->backward(ctx(), rows(), x_, *saved_, dy_, dx_);
 }
@@ -63,7 +82,10 @@ double MoeRank::objective() {
   const double projection = std::inner_product(y.begin(), y.end(), dy.begin(), 0.0);
   const Numbers logits = all_summed(spread(saved().routing.logits));
   const RoutingByHand routing = route_by_hand(logits, case_.experts, case_.batch, 0);
-  return all_summed({projection}).front() + case_.losses.load_balance * routing.load_balance +
+  const double balance = case_.losses.load_balance_scope == AuxiliaryLosses::Scope::kGlobal
+                             ? routing.global_load_balance
+                             : routing.load_balance;
+  return all_summed({projection}).front() + case_.losses.load_balance * balance +
          case_.losses.router_z * routing.router_z;
 }
 
@@ -123,6 +145,24 @@ void route_group(const Numbers& logits, int64_t experts, const std::vector<uint8
   routing.router_z += square / tokens;
 }
 
+// E sum_e f_e P_e with f and P over all routed tokens.
+double global_load_balance(const RoutingByHand& routing, int64_t experts) {
+  const auto count = static_cast<size_t>(experts);
+  Numbers chosen(count), probability(count);
+  double tokens = 0;
+  for (size_t t = 0; t < routing.chosen.size(); ++t) {
+    if (routing.chosen[t] < 0) continue;
+    tokens += 1;
+    chosen[static_cast<size_t>(routing.chosen[t])] += 1;
+    for (size_t e = 0; e < count; ++e) probability[e] += routing.probability[t * count + e];
+  }
+  double balance = 0;
+  for (size_t e = 0; e < count && tokens > 0; ++e) {
+    balance += static_cast<double>(experts) * chosen[e] / tokens * probability[e] / tokens;
+  }
+  return balance;
+}
+
 }  // namespace
 
 RoutingByHand route_by_hand(const Numbers& logits, int64_t experts, const GlobalBatch& batch,
@@ -132,6 +172,7 @@ RoutingByHand route_by_hand(const Numbers& logits, int64_t experts, const Global
     route_group(logits, experts, batch.real, capacity, batch.first_sequence(group) * batch.length,
                 batch.first_sequence(group + 1) * batch.length, routing);
   }
+  routing.global_load_balance = global_load_balance(routing, experts);
   const auto groups = static_cast<double>(batch.groups());
   routing.load_balance /= groups;
   routing.router_z /= groups;

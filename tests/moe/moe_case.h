@@ -19,7 +19,7 @@ struct MoeCase {
   Activation activation = Activation::kRelu;
   CapacityRule capacity{.train_factor = 1.0, .eval_factor = 1.0, .min_tokens = 0};
   AuxiliaryLosses losses{.load_balance = 0.3, .router_z = 0.2};
-  double jitter = 0.0;
+  double jitter = 0.0, expert_dropout = 0.0;
   bool training = true;
   DType dtype = DType::kFloat64;
   Numbers x = {};  // [T, D]; empty: normal numbers
@@ -45,6 +45,8 @@ class MoeRank {
   TensorView forward();
   // Writes dx and the weights' gradients, of sum(dy * y) + auxiliary losses. After forward().
   void backward();
+  // Sums the choices of all ranks as scope `global` wants them. After forward().
+  void share_load();
   // sum(dy * y) + auxiliary losses of all ranks, in float64, the losses computed by this folder's
   // own loops from the router's logits. Runs forward.
   double objective();
@@ -102,6 +104,7 @@ struct RoutingByHand {
   std::vector<int32_t> chosen, kept;        // [T]; -1: not routed, or dropped
   Numbers probability;                      // [T, E]
   double load_balance = 0, router_z = 0;    // without coefficients: means over all groups
+  double global_load_balance = 0;           // the same over the whole batch
   double entropy = 0, top_probability = 0;  // sums over routed tokens
 };
 //   logits  [T, E] of the whole batch

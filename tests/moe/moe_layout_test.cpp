@@ -89,6 +89,23 @@ std::vector<MoeCase> layout_cases() {
           {.name = "padding_takes_capacity",
            .batch = ragged,
            .capacity = {.tokens = 1, .padding_takes_capacity = true}},
+          {.name = "kept_by_probability",
+           .batch = last_smaller,
+           .capacity = {.tokens = 2, .priority = CapacityRule::Priority::kProbability}},
+          {.name = "kept_at_random_with_expert_dropout",
+           .batch = last_smaller,
+           .experts = 7,
+           .capacity = {.tokens = 1,
+                        .padding_takes_capacity = true,
+                        .priority = CapacityRule::Priority::kRandom},
+           .jitter = 0.1,
+           .expert_dropout = 0.3},
+          {.name = "global_scope",
+           .batch = ragged,
+           .capacity = {.tokens = 2},
+           .losses = {.load_balance = 0.3,
+                      .router_z = 0.2,
+                      .load_balance_scope = AuxiliaryLosses::Scope::kGlobal}},
           one_expert};
 }
 

@@ -36,6 +36,9 @@ MoeObservation observed_by_hand(const MoeCase& moe_case, const Numbers& logits) 
     expected.tokens += 1;
     expected.chosen[chosen] += 1;
     expected.kept[chosen] += dropped ? 0 : 1;
+    for (size_t e = 0; e < experts; ++e) {
+      expected.probability[e] += routed.probability[t * experts + e];
+    }
     expected.dropped_by_choice[0] += dropped ? 1 : 0;
     expected.weight += weight;
     expected.weight_lost += dropped ? weight : 0;
@@ -86,14 +89,19 @@ TEST(MoeObservation, AddsUpOverMicroBatchesUntilCleared) {
 TEST(MoeObservation, PacksAndUnpacksEveryField) {
   MoeObservation observation(3, 2);
   std::vector<double> numbers(observation.pack().size());
-  ASSERT_EQ(numbers.size(), 3u + 3u + 2u + 10u);
+  ASSERT_EQ(numbers.size(), 3u + 3u + 3u + 2u + 10u);
+  observation.clear(4);
+  EXPECT_EQ(observation.pack().size(), numbers.size() + 4u * 3u);
+  observation.clear();
+  EXPECT_EQ(observation.pack().size(), numbers.size());
   std::iota(numbers.begin(), numbers.end(), 1.0);
   observation.unpack(numbers);
   EXPECT_EQ(observation.pack(), numbers);
   EXPECT_EQ(observation.chosen, (std::vector<double>{1, 2, 3}));
   EXPECT_EQ(observation.kept, (std::vector<double>{4, 5, 6}));
-  EXPECT_EQ(observation.dropped_by_choice, (std::vector<double>{7, 8}));
-  EXPECT_EQ(observation.tokens, 9);
+  EXPECT_EQ(observation.probability, (std::vector<double>{7, 8, 9}));
+  EXPECT_EQ(observation.dropped_by_choice, (std::vector<double>{10, 11}));
+  EXPECT_EQ(observation.tokens, 12);
 }
 
 // Rows that leave a rank, counted from the choices: those whose expert lives elsewhere.
@@ -155,6 +163,8 @@ TEST(MoeReplay, UsesSavedDecisionsAndTouchesNothingTwice) {
   for (const bool padding : {false, true}) {
     MoeCase moe_case = observed_case(padding);
     moe_case.jitter = 0.1;
+    moe_case.expert_dropout = 0.3;
+    moe_case.capacity.priority = CapacityRule::Priority::kRandom;
     MoeOnOneRank rank(moe_case, make_reference_kernels());
     check_replay(*rank, moe_case);
     run_threaded_ranks(2, [&](Collectives& world) {

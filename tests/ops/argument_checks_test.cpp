@@ -251,6 +251,11 @@ std::vector<WrongCall> wrong_elementwise() {
        [](auto& ctx, auto& t) {
          jitter(ctx, t.f({2, 4}), 0.1, {{}, t(DType::kInt64, {3})}, t.f({2, 4}));
        }},
+      {"uniform_in_activations",
+       {"uniform", "y", "int32", "[2, 4]"},
+       [](auto& ctx, auto& t) {
+         uniform(ctx, {{}, t(DType::kInt64, {2})}, t.i({2, 4}));
+       }},
       {"cross_entropy",
        {"cross_entropy", "losses", "float32", "float64 [2]"},
        [](auto& ctx, auto& t) {
@@ -293,6 +298,16 @@ std::vector<WrongCall> wrong_elementwise() {
 
 std::vector<WrongCall> wrong_routing() {
   return {
+      {"mask_choices",
+       {"mask_choices", "mask", "[3]", "[2]"},
+       [](auto& ctx, auto& t) {
+         mask_choices(ctx, t.i({2, 1}), t(DType::kUint8, {3}), t.i({2, 1}));
+       }},
+      {"gather_row_keys",
+       {"gather_row_keys", "257 choices"},
+       [](auto& ctx, auto& t) {
+         gather_row_keys(ctx, t(DType::kInt64, {2}), t.i({3}), 257, t(DType::kInt64, {3}));
+       }},
       {"softmax",
        {"softmax", "probs", "[2, 5]", "[2, 4]"},
        [](auto& ctx, auto& t) {

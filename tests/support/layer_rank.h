@@ -16,19 +16,23 @@ class LayerRank {
         stream_(kernels_->make_stream()),
         scratch_(kernels_->memory()),
         saved_(kernels_->memory()),
+        decisions_(kernels_->memory()),
         groups_(make_groups(world, expert_group_size)),
-        ctx_{{*kernels_, *stream_, scratch_}, saved_, groups_} {}
+        ctx_{{*kernels_, *stream_, scratch_}, saved_, decisions_, groups_} {}
 
   LayerContext& ctx() { return ctx_; }
   Memory& memory() { return kernels_->memory(); }
   const Groups& groups() const { return groups_; }
   // Ends a micro-batch: what layers saved is gone.
-  void release() { saved_.release_all(); }
+  void release() {
+    saved_.release_all();
+    decisions_.release_all();
+  }
 
  private:
   std::unique_ptr<Kernels> kernels_;
   std::unique_ptr<Stream> stream_;
-  Arena scratch_, saved_;
+  Arena scratch_, saved_, decisions_;
   Groups groups_;
   LayerContext ctx_;
 };

@@ -174,6 +174,38 @@ OpCase random_case(const std::string& name, const Shape& shape, Purpose purpose,
   };
 }
 
+// Rows that are choices of tokens; the third and fourth are two of one token.
+OpCase random_choices_case() {
+  const Shape shape = {5, 70};
+  Numbers rows;
+  for (const auto& [token, choice] : {std::pair{7, 0}, {0, 1}, {9, 0}, {9, 255}, {4000, 3}}) {
+    rows.push_back(static_cast<double>(random_row(token, choice)));
+  }
+  return {
+      .name = "random_choices",
+      .inputs = {constant("x", shape), given("token", Element::kInt64, {5}, rows)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const RandomRows random = {{.seed = 11, .step = 5, .layer = 3}, run.in("token")};
+            dropout(ctx, run.in("x"), 0.4, random, run.output("y", shape));
+            uniform(ctx, random, run.exact("uniform", shape, Element::kAccurate));
+          },
+  };
+}
+
+OpCase uniform_case(const Shape& shape) {
+  return {
+      .name = "uniform_" + std::to_string(shape[0]) + "x" + std::to_string(shape[1]),
+      .inputs = {tokens(shape[0], 1000)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            uniform(ctx,
+                    {{.seed = 2, .step = 8, .purpose = Purpose::kDropPriority}, run.in("token")},
+                    run.exact("y", shape, Element::kAccurate));
+          },
+  };
+}
+
 struct CrossEntropyCase {
   std::string name;
   int64_t rows, vocabulary;
@@ -345,6 +377,11 @@ void add_elementwise_cases(std::vector<OpCase>& cases) {
   cases.push_back(random_case("hundredth", {6, 13}, Purpose::kJitter, 0.01));
   cases.push_back(random_case("large", {5, 33}, Purpose::kJitter, 0.7));
   cases.push_back(random_case("no_rows", {0, 5}, Purpose::kJitter, 0.5));
+
+  cases.push_back(random_choices_case());
+  cases.push_back(uniform_case({40, 1}));
+  cases.push_back(uniform_case({3, 300}));
+  cases.push_back(uniform_case({0, 2}));
 
   cases.push_back(cross_entropy_case({"plain", 4, 9, {0, 8, 3, 3}}));
   cases.push_back(cross_entropy_case({"ignored", 5, 131, {-100, 7, 130, -100, 0}, 0.125}));

@@ -69,6 +69,33 @@ OpCase top_k_case(const TopKCase& c) {
   };
 }
 
+OpCase mask_choices_case(int64_t tokens, int64_t choices) {
+  const Shape shape = {tokens, choices};
+  return {
+      .name = "mask_choices_" + std::to_string(tokens) + "x" + std::to_string(choices),
+      .inputs = {integers("expert", shape, -1, 4),
+                 given("mask", Element::kUint8, {tokens}, random_integers("mask", {tokens}, 0, 2))},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            mask_choices(ctx, run.in("expert"), run.in("mask"),
+                         run.exact("masked", shape, Element::kInt32));
+          },
+  };
+}
+
+// Fewer keys than sources, as where choices were dropped.
+OpCase row_keys_case(int64_t count, int64_t choices) {
+  return {
+      .name = "row_keys_" + std::to_string(count) + "_of_" + std::to_string(choices),
+      .inputs = {tokens(20, 4'000'000'000), integers("source", {count + 3}, 0, 20 * choices)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            gather_row_keys(ctx, run.in("token"), run.in("source"), choices,
+                            run.exact("keys", {count}, Element::kInt64));
+          },
+  };
+}
+
 struct CapacityCase {
   std::string name;
   int64_t tokens, experts, choices, capacity;
@@ -247,6 +274,13 @@ void add_routing_cases(std::vector<OpCase>& cases) {
   cases.push_back(
       top_k_case({.name = "all_equal", .tokens = 5, .experts = 33, .choices = 3, .levels = 1}));
   cases.push_back(top_k_case({.name = "no_tokens", .tokens = 0, .experts = 5, .choices = 2}));
+
+  cases.push_back(mask_choices_case(30, 1));
+  cases.push_back(mask_choices_case(7, 3));
+  cases.push_back(mask_choices_case(0, 2));
+  cases.push_back(row_keys_case(25, 1));
+  cases.push_back(row_keys_case(31, 3));
+  cases.push_back(row_keys_case(0, 2));
 
   cases.push_back(capacity_case({"zero", 12, 4, 2, 0, {0, 5, 12}}));
   cases.push_back(capacity_case({"tight", 30, 3, 2, 2, {0, 10, 10, 30}}));

@@ -167,6 +167,12 @@ std::vector<LayoutCase> threaded_layouts() {
   // No wider tolerance: activations and their gradients are equal bit for bit in every layout, for
   // rows are rounded one by one; what is summed over rows and ranks is float32.
   const std::vector<std::string> half = {"train.precision=bfloat16"};
+  const std::vector<std::string> global = {"moe.losses.load_balance.scope=global",
+                                           "moe.expert_dropout=0.3",
+                                           "moe.capacity.priority=random"};
+  std::vector<std::string> two_passes = global;
+  two_passes.insert(two_passes.end(), {"moe.losses.load_balance.two_pass=true",
+                                       "train.micro_batches=4", "train.recompute=blocks"});
   return {
       {"single", 1, 1},
       {"replicas_only_2x1", 2, 1},
@@ -189,6 +195,9 @@ std::vector<LayoutCase> threaded_layouts() {
       {"bfloat16_4x2", 4, 2, half},
       {"bfloat16_4x4", 4, 4, half},
       {"bfloat16_accumulated_3x1", 3, 1, {"train.precision=bfloat16", "train.micro_batches=4"}},
+      {"global_scope_2x2", 2, 2, global},
+      {"two_passes_recomputed_3x3", 3, 3, two_passes},
+      {"two_passes_recomputed_4x2", 4, 2, two_passes},
       {"all_to_one_expert_2x2", 2, 2, {}, true},
       {"all_to_one_expert_4x4", 4, 4, {}, true},
   };

@@ -39,28 +39,29 @@ class ChainSource : public TokenSource {
  public:
   int inputs_width() const override { return kInputs; }
   int targets_width() const override { return kTargets; }
-  int vocabulary() const override { return kVocabulary; }
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
   const std::vector<std::string>& label_names() const override { return labels_; }
   int64_t epoch_size() const override { return 1 << 20; }
   void fill(std::span<const int64_t> global_indices, TokenBatch& batch) const override {
-    batch = {.rows = static_cast<int64_t>(global_indices.size()),
-             .inputs_width = kInputs,
-             .targets_width = kTargets};
+    batch.reset(kInputs, kTargets);
     for (const int64_t index : global_indices) {
       const RandomKey key{.seed = 4};
       const auto sample = static_cast<uint32_t>(index);
+      std::vector<int32_t> inputs, targets;
       int32_t id = 1;
       for (uint32_t i = 0; i < kInputs + kTargets; ++i) {
         const float draw = random_uniform(key, sample, 0, 2 * i);
         const float other = random_uniform(key, sample, 0, 2 * i + 1) * (kVocabulary - 1);
         id = 1 + (i > 0 && draw < 0.8f ? id * 29 % (kVocabulary - 1) : static_cast<int32_t>(other));
-        (i < kInputs ? batch.inputs : batch.targets).push_back(id);
+        (i < kInputs ? inputs : targets).push_back(id);
       }
-      batch.labels.push_back(0);
+      batch.add_row(0);
+      batch.add_sample(inputs, targets, 0);
     }
   }
 
  private:
+  Vocabulary vocabulary_{.size = kVocabulary, .pad = 0};
   std::vector<std::string> labels_ = {"all"};
 };
 

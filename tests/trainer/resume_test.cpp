@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kBreaksAt = 17, kLost = 2;
 
-// Everything random is on: dropout, jitter, and capacity that drops.
+// Everything random is on: dropout, in experts too, jitter, and capacity that drops anyone.
 constexpr const char* kConfig = R"(
 name: resumed
 device: cpu
@@ -25,7 +25,7 @@ model: {d_model: 24, d_kv: 8, d_ff: 40, heads: 2, encoder_layers: 2,
 moe:
   experts: 5
   group_sequences: 2
-  capacity: {train_factor: 1.0, min_tokens: 1}
+  capacity: {train_factor: 1.0, min_tokens: 1, priority: random}
   encoder: {layers: {every: 2}, router: {type: switch, jitter: 0.05}}
   decoder: {layers: {every: 2}, router: {type: switch, jitter: 0.05}}
 train: {steps: 22, batch_sequences: 16, micro_batches: 2, evaluate_every: none,
@@ -76,7 +76,7 @@ Ending train(const std::vector<std::string>& overrides, const std::filesystem::p
   TrainStep step(
       {*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule, source},
       {.layout = parts.layout, .seed = 7, .clip_norm = config.train.clip_norm});
-  Evaluator::Options evaluation{.layout = parts.layout, .sequences = 16, .piece_count = 128};
+  Evaluator::Options evaluation{.layout = parts.layout, .sequences = 16};
   evaluation.layout.micro_batches = 1;
   Evaluator evaluator(*parts.kernels, parts.groups, *parts.model, source, evaluation);
   RunCheckpoints checkpoints(

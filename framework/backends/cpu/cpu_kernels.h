@@ -73,12 +73,15 @@ class CpuKernels final : public Kernels {
                TensorView y) override;
   void jitter(ExecContext& ctx, TensorView x, double epsilon, const RandomRows& random,
               TensorView y) override;
+  void uniform(ExecContext& ctx, const RandomRows& random, TensorView y) override;
 
   void softmax(ExecContext& ctx, TensorView logits, TensorView probs) override;
   void softmax_backward(ExecContext& ctx, TensorView probs, TensorView dprobs, TensorView dlogits,
                         Write write) override;
   void choose_top_k(ExecContext& ctx, TensorView scores, TensorView mask,
                     TensorView expert) override;
+  void mask_choices(ExecContext& ctx, TensorView expert, TensorView mask,
+                    TensorView masked) override;
   void gather_choices(ExecContext& ctx, TensorView probs, TensorView expert,
                       TensorView weight) override;
   void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dweight,
@@ -99,6 +102,8 @@ class CpuKernels final : public Kernels {
                      TensorView counts) override;
   void order_choices(ExecContext& ctx, TensorView kept, int64_t experts, TensorView source,
                      TensorView position) override;
+  void gather_row_keys(ExecContext& ctx, TensorView token, TensorView source, int64_t choices,
+                       TensorView keys) override;
   void gather_rows(ExecContext& ctx, TensorView x, TensorView source, int64_t choices,
                    TensorView rows) override;
   void combine_rows(ExecContext& ctx, TensorView rows, TensorView position, TensorView weight,

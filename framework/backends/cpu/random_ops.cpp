@@ -21,7 +21,8 @@ void for_each_strip(cpu::Team& team, const cpu::VectorLoops& loops, TensorView x
     team.ranges(x_view.shape()[0], 2 * columns, [&](int64_t begin, int64_t end) {
       alignas(64) float u[kUniforms], strip[kUniforms];
       for (int64_t t = begin; t < end; ++t) {
-        cpu::LoopRandom row = cpu::loop_random(random.key, random.token.data<int64_t>()[t], 0);
+        const int64_t name = random.token.data<int64_t>()[t];
+        cpu::LoopRandom row = cpu::loop_random(random.key, token_of(name), choice_of(name));
         for (int64_t first = 0; first < columns; first += kUniforms) {
           const int64_t n = std::min(kUniforms, columns - first), at = t * columns + first;
           row.first_block = static_cast<uint32_t>(first / 4);
@@ -52,6 +53,11 @@ void CpuKernels::jitter(ExecContext&, TensorView x, double epsilon, const Random
                  [&](int64_t n, const float* from, float* u, float* to) {
                    loops_.jitter(n, from, u, static_cast<float>(epsilon), to);
                  });
+}
+
+void CpuKernels::uniform(ExecContext&, const RandomRows& random, TensorView y) {
+  for_each_strip(team_, loops_, y, random, y,
+                 [](int64_t n, const float*, float* u, float* to) { std::copy_n(u, n, to); });
 }
 
 }  // namespace switchyard

@@ -119,6 +119,18 @@ void CpuKernels::order_choices(ExecContext& ctx, TensorView kept_view, int64_t e
   }
 }
 
+void CpuKernels::gather_row_keys(ExecContext&, TensorView token_view, TensorView source_view,
+                                 int64_t choices, TensorView keys_view) {
+  const int64_t* token = token_view.data<int64_t>();
+  const int32_t* source = source_view.data<int32_t>();
+  int64_t* keys = keys_view.data<int64_t>();
+  for (int64_t i = 0; i < keys_view.elements(); ++i) {
+    const int64_t t =
+        checked_place(source[i] / choices, token_view.elements(), "source of a row: token");
+    keys[i] = random_row(token[t], source[i] % choices);
+  }
+}
+
 void CpuKernels::gather_rows(ExecContext&, TensorView x_view, TensorView source_view,
                              int64_t choices, TensorView rows_view) {
   const int64_t tokens = x_view.shape()[0], columns = x_view.shape()[1];

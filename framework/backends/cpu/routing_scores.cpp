@@ -87,6 +87,17 @@ void CpuKernels::choose_top_k(ExecContext&, TensorView scores_view, TensorView m
   });
 }
 
+void CpuKernels::mask_choices(ExecContext&, TensorView expert_view, TensorView mask_view,
+                              TensorView masked_view) {
+  const int64_t choices = expert_view.shape()[1];
+  const int32_t* expert = expert_view.data<int32_t>();
+  const uint8_t* mask = mask_view.data<uint8_t>();
+  int32_t* masked = masked_view.data<int32_t>();
+  for (int64_t i = 0; i < expert_view.elements(); ++i) {
+    masked[i] = mask[i / choices] != 0 ? expert[i] : -1;
+  }
+}
+
 void CpuKernels::gather_choices(ExecContext&, TensorView probs_view, TensorView expert_view,
                                 TensorView weight_view) {
   const int64_t experts = probs_view.shape()[1], choices = expert_view.shape()[1];

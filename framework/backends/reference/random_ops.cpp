@@ -7,15 +7,14 @@ namespace {
 using reference::Accurate;
 using reference::Matrix;
 
-// Calls body(t, d, uniform) for every element, uniform keyed by (row's token, 0, column).
+// Calls body(t, d, uniform) for every element, uniform keyed by (row's token, its choice, column).
 template <typename Body>
 void for_each_uniform(TensorView x, const RandomRows& random, Body body) {
-  const int64_t* token = random.token.data<int64_t>();
   for (int64_t t = 0; t < x.shape()[0]; ++t) {
+    const int64_t row = random.token.data<int64_t>()[t];
     for (int64_t d = 0; d < x.shape()[1]; ++d) {
-      body(
-          t, d,
-          random_uniform(random.key, static_cast<uint32_t>(token[t]), 0, static_cast<uint32_t>(d)));
+      body(t, d,
+           random_uniform(random.key, token_of(row), choice_of(row), static_cast<uint32_t>(d)));
     }
   }
 }
@@ -44,6 +43,15 @@ void ReferenceKernels::jitter(ExecContext&, TensorView x_view, double epsilon,
       const A centred = 2 * static_cast<A>(uniform) - 1;  // exact in float32 too
       y(t, d) = static_cast<T>(x(t, d) * (1 + static_cast<A>(epsilon) * centred));
     });
+  });
+}
+
+void ReferenceKernels::uniform(ExecContext&, const RandomRows& random, TensorView y_view) {
+  reference::with_floating(y_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Matrix<T> y(y_view);
+    for_each_uniform(y_view, random,
+                     [&](int64_t t, int64_t d, float u) { y(t, d) = static_cast<T>(u); });
   });
 }
 

@@ -106,6 +106,15 @@ void ReferenceKernels::order_choices(ExecContext&, TensorView kept_view, int64_t
   }
 }
 
+void ReferenceKernels::gather_row_keys(ExecContext&, TensorView token, TensorView source,
+                                       int64_t choices, TensorView keys) {
+  for (int64_t i = 0; i < keys.elements(); ++i) {
+    const int32_t choice = source.data<int32_t>()[i];
+    const int64_t t = checked_place(choice / choices, token.elements(), "source of a row: token");
+    keys.data<int64_t>()[i] = random_row(token.data<int64_t>()[t], choice % choices);
+  }
+}
+
 void ReferenceKernels::gather_rows(ExecContext&, TensorView x_view, TensorView source,
                                    int64_t choices, TensorView rows_view) {
   reference::with_activation(x_view.dtype(), [&](auto zero) {

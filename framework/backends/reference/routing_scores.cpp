@@ -111,6 +111,16 @@ void ReferenceKernels::choose_top_k(ExecContext&, TensorView scores_view, Tensor
   });
 }
 
+void ReferenceKernels::mask_choices(ExecContext&, TensorView expert_view, TensorView mask,
+                                    TensorView masked_view) {
+  const Matrix<int32_t> expert(expert_view), masked(masked_view);
+  for (int64_t t = 0; t < expert.rows(); ++t) {
+    for (int64_t k = 0; k < expert.columns(); ++k) {
+      masked(t, k) = mask.data<uint8_t>()[t] != 0 ? expert(t, k) : -1;
+    }
+  }
+}
+
 void ReferenceKernels::gather_choices(ExecContext&, TensorView probs_view, TensorView expert_view,
                                       TensorView weight_view) {
   reference::with_floating(probs_view.dtype(), [&](auto zero) {

@@ -33,7 +33,8 @@ TEST(Ranks, TwoRanksHoldHalfTheExpertsAndGiveTheLossesOfOne) {
   EXPECT_THAT(trained.out, HasSubstr("rank 0: experts 0 to 1 of 4 in each of 2 MoE layers"));
   EXPECT_THAT(trained.out, HasSubstr("rank 1: experts 2 to 3 of 4 in each of 2 MoE layers"));
   EXPECT_THAT(trained.out, HasSubstr("rows exchanged"));
-  EXPECT_GT(two.metrics().front()["rows_exchanged"], 0);
+  EXPECT_EQ(two.metrics().front()["start.ranks"], 2);
+  EXPECT_GT(two.metrics().at(1)["rows_exchanged"], 0);
   const std::vector<double> expected = losses(one), seen = losses(two);
   ASSERT_EQ(seen.size(), expected.size());
   for (size_t i = 0; i < seen.size(); ++i) EXPECT_NEAR(seen[i], expected[i], 1e-4) << i;
