@@ -16,10 +16,10 @@ struct MoeObservation {
   // [labels, E]: choices before drops by the label of the token's sequence; empty unless clear()
   // was told how many labels there are.
   std::vector<double> chosen_by_label;
-  double tokens = 0;                      // real ones
-  double weight = 0, weight_lost = 0;     // gate weight of all choices, and of the dropped ones
-  double entropy = 0;                     // sum over tokens, nats
-  double top_probability = 0;             // sum over tokens
+  double tokens = 0;                   // real ones
+  double weight = 0, weight_lost = 0;  // gate weight of all choices, and of the dropped ones
+  double entropy = 0;                  // sum over tokens, nats
+  double top_probability = 0;          // sum over tokens
   // With coefficients; 1 / groups of the global batch is in. The first is 0 with scope `global`:
   // see AuxiliaryLosses::load_balance_of.
   double load_balance = 0, router_z = 0;
