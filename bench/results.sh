@@ -121,7 +121,7 @@ evaluation.
 |---|---|---|---|---|
 TEXT
   balance_row "0 (off)" no-balance
-  balance_row "0.03" experts-8
+  balance_row "0.01" experts-8
   cat <<TEXT
 
 ## Room per expert, 8 experts

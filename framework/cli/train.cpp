@@ -9,15 +9,6 @@
 
 namespace switchyard {
 
-static void make_run_directory(const RunDirectory& directory) {
-  std::error_code error;
-  std::filesystem::create_directories(directory.path, error);
-  if (error) {
-    throw SpaceError("cannot make the run directory: " + error.message(), directory.path.string(),
-                     "make it writable or set run.dir");
-  }
-}
-
 static void tell_costs(const Config& config) {
   const MoeConfig& moe = config.moe;
   if (!moe.decoder.layers.is_none() &&
@@ -37,6 +28,12 @@ static void tell_costs(const Config& config) {
 }
 
 static DirectoryLock lock_run_directory(const RunDirectory& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory.path, error);
+  if (error) {
+    throw SpaceError("cannot make the run directory: " + error.message(), directory.path.string(),
+                     "make it writable or set run.dir");
+  }
   std::optional<DirectoryLock> lock = DirectoryLock::try_acquire(directory.path);
   if (!lock) {
     throw ConfigError("another process is training this run", directory.path.string(),
@@ -53,6 +50,23 @@ static void write_config(const Config& config, const RunDirectory& directory) {
                      "make the run directory writable or set run.dir");
   }
 }
+
+// The run's folder as rank 0 holds it: nobody else trains there, and records go to its files.
+struct OpenRun {
+  DirectoryLock lock;
+  std::vector<std::unique_ptr<MetricSink>> sinks;
+
+  OpenRun(const Config& config, const RunDirectory& directory, ProgressStyle style)
+      : lock(lock_run_directory(directory)) {
+    write_config(config, directory);
+    sinks = make_metric_sinks(config, directory, style);
+  }
+  std::vector<MetricSink*> borrowed() const {
+    std::vector<MetricSink*> all;
+    for (const auto& sink : sinks) all.push_back(sink.get());
+    return all;
+  }
+};
 
 // What goes wrong with the report is said and changes nothing about the run: `switchyard report`
 // can make it again. A run that failed before its first step has nothing to report.
@@ -80,16 +94,8 @@ static void train(const TrainArguments& arguments, Job& job) {
   const std::unique_ptr<RunData> data = RunData::open(config);
   RunParts parts(config, resolve_vocabulary(config, *data), world, threads);
   const RunDirectory directory = run_directory(config);
-  std::optional<DirectoryLock> lock;
-  std::vector<std::unique_ptr<MetricSink>> sinks;
-  std::vector<MetricSink*> borrowed;
-  if (world.rank() == 0) {
-    make_run_directory(directory);
-    lock.emplace(lock_run_directory(directory));
-    write_config(config, directory);
-    sinks = make_metric_sinks(config, directory, style);
-    for (const auto& sink : sinks) borrowed.push_back(sink.get());
-  }
+  std::optional<OpenRun> run;
+  if (world.rank() == 0) run.emplace(config, directory, style);
   world.barrier();  // the directory is there
   open_log_file(directory.log(world.rank()), world.size());
   announce(config, parts, *data, threads);
@@ -113,19 +119,18 @@ static void train(const TrainArguments& arguments, Job& job) {
                               .seed = seed,
                               .batch_sequences = config.train.batch_sequences},
                              parts.weights, *parts.optimizer, parts.groups);
-  Trainer trainer(step, evaluator, checkpoints, borrowed,
+  Trainer trainer(step, evaluator, checkpoints, run ? run->borrowed() : std::vector<MetricSink*>(),
                   {.steps = config.train.steps,
                    .evaluate_every = config.train.evaluate_every,
                    .checkpoint_every = config.train.checkpoint_every,
                    .start = start_record(config, parts, threads)});
-  const bool reports = world.rank() == 0;
   try {
     trainer.run();
   } catch (...) {
-    if (reports) make_report(directory, world.size(), true);
+    if (run) make_report(directory, world.size(), true);
     throw;
   }
-  if (reports) make_report(directory, world.size(), false);
+  if (run) make_report(directory, world.size(), false);
   log_info("results: {} (report.html, metrics.jsonl, checkpoints/, logs/{})",
            directory.path.string(), config.run.tensorboard ? ", tensorboard/" : "");
 }
