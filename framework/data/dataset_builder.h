@@ -44,7 +44,7 @@ struct BuildReport {
   bool built = true;  // false: the dataset was there and made from the same files and options
   DatasetListing listing;
   int64_t duplicates = 0;    // documents dropped because their text came before
-  int64_t without_text = 0;  // empty files and lines, redirections
+  int64_t without_text = 0;  // empty files and lines, redirections, pictures
   double read_seconds = 0, tokenizer_seconds = 0, encode_seconds = 0;
 };
 

@@ -142,6 +142,15 @@ std::vector<TextFile> list_text_files(const std::vector<TextSource>& sources) {
   return files;
 }
 
+// A picture or a program that lies among the texts of a folder: more than one in twenty of its
+// first bytes are control characters. Text has a stray one at most.
+static bool is_binary(std::string_view bytes) {
+  const std::string_view start = bytes.substr(0, 4096);
+  const auto controls = std::ranges::count_if(
+      start, [](unsigned char byte) { return byte < 0x20 && (byte < '\t' || byte > '\r'); });
+  return 20 * controls > static_cast<int64_t>(start.size());
+}
+
 Document read_document(const fs::path& path, TextFormat format) {
   const MappedFile file(path);
   std::string plain;
@@ -156,7 +165,7 @@ Document read_document(const fs::path& path, TextFormat format) {
     document.text = clean_text(page.text);
     if (!page.redirect.empty()) document.redirect = document_name(page.redirect, format);
   } else {
-    document.text = clean_text(bytes);
+    if (!is_binary(bytes)) document.text = clean_text(bytes);
   }
   return document;
 }

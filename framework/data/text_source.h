@@ -53,7 +53,8 @@ std::string document_name(const std::filesystem::path& path, TextFormat format);
 std::vector<TextFile> list_text_files(const std::vector<TextSource>& sources);
 
 struct Document {
-  std::string text;      // UTF-8 without NUL; empty when there is nothing to learn from
+  std::string text;      // UTF-8 without NUL; empty when there is nothing to learn from, as in a
+                         // picture
   std::string redirect;  // name of the page that this one points at, if it is only that
 };
 

@@ -260,13 +260,16 @@ TEST_F(DatasetBuilderTest, PlainAndGzippedText) {
   write(root_ / "plain/.hidden", prose("verborgen", 1));
   write(root_ / "plain/blank.txt", " \n\t\n");
   write(root_ / "plain/bytes.txt", "null\0 und \xFF"s + prose("eins", 77));
+  std::string picture = "\x89PNG\r\n\x1A\n";
+  for (uint32_t i = 0; i < 5000; ++i) picture += static_cast<char>(i * 2654435761u >> 24);
+  write(root_ / "plain/picture.png", picture);
   BuildOptions options = this->options();
   options.sources = {{"eins", root_ / "plain", TextFormat::kText},
                      {"zwei", root_ / "packed", TextFormat::kGzip},
                      {"eins", root_ / "plain/a0.txt", TextFormat::kText}};
   const BuildReport report = build_dataset(options);
   EXPECT_EQ(report.duplicates, 1) << "a0.txt comes twice";
-  EXPECT_EQ(report.without_text, 1);
+  EXPECT_EQ(report.without_text, 2) << "the blank file and the picture";
   EXPECT_EQ(Dataset(output_).labels(), (std::vector<std::string>{"eins", "zwei"}));
   const auto counts = report.listing.counts;
   EXPECT_EQ(counts[0][0].documents + counts[1][0].documents, 41);
