@@ -9,7 +9,7 @@
 
 namespace switchyard {
 
-static void tell_costs(const Config& config) {
+static void tell_consequences(const Config& config) {
   const MoeConfig& moe = config.moe;
   if (!moe.decoder.layers.is_none() &&
       moe.capacity_of(moe.decoder).priority == CapacityConfig::Priority::kRandom) {
@@ -99,7 +99,7 @@ static void train(const TrainArguments& arguments, Job& job) {
   world.barrier();  // the directory is there
   open_log_file(directory.log(world.rank()), world.size());
   announce(config, parts, *data, threads);
-  tell_costs(config);
+  tell_consequences(config);
 
   const auto seed = static_cast<uint64_t>(config.seed);
   TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,

@@ -36,15 +36,16 @@ RelativePositionBias::RelativePositionBias(const std::string& name, const Option
   initialise(table_, Initial::uniform(std::sqrt(6.0 / fans)), seed);
 }
 
-TensorView RelativePositionBias::buckets_for(LayerContext& ctx, int64_t queries, int64_t keys,
-                                             Arena& arena) const {
+TensorView RelativePositionBias::buckets_for(LayerContext& ctx, int64_t queries,
+                                             int64_t keys) const {
   std::vector<int32_t> bucket(static_cast<size_t>(queries + keys - 1));
   for (size_t i = 0; i < bucket.size(); ++i) {
     const int64_t distance = static_cast<int64_t>(i) - (queries - 1);
     bucket[i] = relative_position_bucket(distance, options_.bidirectional, options_.buckets,
                                          options_.max_distance);
   }
-  const TensorView on_device = arena.allocate(DType::kInt32, {static_cast<int64_t>(bucket.size())});
+  const TensorView on_device =
+      ctx.scratch.allocate(DType::kInt32, {static_cast<int64_t>(bucket.size())});
   upload(ctx, std::span<const int32_t>(bucket), on_device);
   return on_device;
 }
@@ -52,14 +53,14 @@ TensorView RelativePositionBias::buckets_for(LayerContext& ctx, int64_t queries,
 TensorView RelativePositionBias::forward(LayerContext& ctx, int64_t queries, int64_t keys) {
   const ScratchScope scope(ctx.scratch);
   const TensorView bias = ctx.saved.allocate(table_.dtype(), {options_.heads, queries + keys - 1});
-  distance_bias(ctx, table_, buckets_for(ctx, queries, keys, ctx.scratch), bias);
+  distance_bias(ctx, table_, buckets_for(ctx, queries, keys), bias);
   return bias;
 }
 
 void RelativePositionBias::backward(LayerContext& ctx, TensorView dbias, int64_t queries,
                                     int64_t keys) {
   const ScratchScope scope(ctx.scratch);
-  distance_bias_gradient(ctx, dbias, buckets_for(ctx, queries, keys, ctx.scratch), table_);
+  distance_bias_gradient(ctx, dbias, buckets_for(ctx, queries, keys), table_);
 }
 
 void RelativePositionBias::collect_weights(std::vector<Weight*>& weights) {

@@ -31,8 +31,8 @@ class RelativePositionBias : public Module {
   void collect_weights(std::vector<Weight*>& weights) override;
 
  private:
-  // int32 [Sq + Sk - 1] in `arena`.
-  TensorView buckets_for(LayerContext& ctx, int64_t queries, int64_t keys, Arena& arena) const;
+  // int32 [Sq + Sk - 1] in ctx.scratch, for the caller's scope to take back.
+  TensorView buckets_for(LayerContext& ctx, int64_t queries, int64_t keys) const;
 
   Options options_;
   Weight table_;

@@ -104,12 +104,9 @@ void Evaluator::run_batch(const MicroBatch& batch, Sums& sums) {
   on_device.decoder.groups_of_global_batch = all_groups();
   const auto losses = read_back_as<double>(ctx, model_.forward(ctx, on_device, 0.0));
   model_.observe(ctx, on_device);
-  const TokenBatch& samples = batch.samples();
   for (size_t i = 0; i < losses.size(); ++i) {
-    const int32_t segment = samples.targets_segment[i];
-    if (segment == 0) continue;
-    const auto row = static_cast<int64_t>(i) / samples.targets_width;
-    const auto label = static_cast<size_t>(samples.label_of(row, segment));
+    if (batch.samples().targets_segment[i] == 0) continue;
+    const auto label = static_cast<size_t>(on_device.decoder.labels[i]);
     sums.loss[label] += losses[i];
     sums.target_tokens[label] += 1;
   }

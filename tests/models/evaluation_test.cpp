@@ -12,14 +12,7 @@ namespace switchyard::test {
 namespace {
 
 ModelOptions options_under_test() {
-  ModelOptions options;
-  options.vocabulary = 23;
-  options.d_model = 12;
-  options.d_kv = 4;
-  options.heads = 2;
-  options.d_ff = 9;
-  options.encoder_blocks = options.decoder_blocks = 2;
-  options.encoder_step = options.decoder_step = 2;
+  ModelOptions options = tiny_options();
   options.experts = 3;
   options.dropout = options.expert_dropout = 0.3;
   options.jitter = 0.3;

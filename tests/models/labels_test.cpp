@@ -31,14 +31,7 @@ class LabelledSource : public RandomSource {
 };
 
 ModelOptions options_under_test() {
-  ModelOptions options;
-  options.vocabulary = 23;
-  options.d_model = 12;
-  options.d_kv = 4;
-  options.heads = 2;
-  options.d_ff = 9;
-  options.encoder_blocks = options.decoder_blocks = 2;
-  options.encoder_step = options.decoder_step = 2;
+  ModelOptions options = tiny_options();
   options.experts = 5;
   options.capacity = {.eval_factor = 0.6, .min_tokens = 1};  // many choices are dropped
   return options;

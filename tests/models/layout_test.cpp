@@ -32,14 +32,7 @@ constexpr double kPull = 0.8;
 void PrintTo(const Scenario& scenario, std::ostream* out) { *out << scenario.name; }
 
 ModelOptions options_of(const Scenario& scenario) {
-  ModelOptions options;
-  options.vocabulary = 23;
-  options.d_model = 12;
-  options.d_kv = 4;
-  options.heads = 2;
-  options.d_ff = 9;
-  options.encoder_blocks = options.decoder_blocks = 2;
-  options.encoder_step = options.decoder_step = 2;
+  ModelOptions options = tiny_options();
   options.experts = scenario.experts;
   options.buckets = 8;
   options.max_distance = 6;

@@ -16,14 +16,8 @@ namespace {
 
 // Everything random is on.
 ModelOptions options_under_test() {
-  ModelOptions options;
-  options.vocabulary = 23;
-  options.d_model = 12;
-  options.d_kv = 4;
-  options.heads = 2;
-  options.d_ff = 9;
+  ModelOptions options = tiny_options();
   options.encoder_blocks = options.decoder_blocks = 4;
-  options.encoder_step = options.decoder_step = 2;
   options.experts = 5;
   options.buckets = 8;
   options.max_distance = 6;

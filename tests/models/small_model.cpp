@@ -23,6 +23,18 @@ std::vector<Arithmetic> arithmetics() {
   return all;
 }
 
+ModelOptions tiny_options() {
+  ModelOptions options;
+  options.vocabulary = 23;
+  options.d_model = 12;
+  options.d_kv = 4;
+  options.heads = 2;
+  options.d_ff = 9;
+  options.encoder_blocks = options.decoder_blocks = 2;
+  options.encoder_step = options.decoder_step = 2;
+  return options;
+}
+
 bool is_sparse(int64_t step, int64_t block) { return step > 0 && (step == 1 || block % step == 1); }
 
 Stack::Options stack_options(const ModelOptions& options, StackKind kind) {

@@ -47,6 +47,9 @@ struct ModelOptions {
   LossOptions output_loss;
 };
 
+// Two blocks a stack, the second one a mixture; without experts yet.
+ModelOptions tiny_options();
+
 bool is_sparse(int64_t step, int64_t block);
 Stack::Options stack_options(const ModelOptions& options, StackKind kind);
 std::vector<std::unique_ptr<FeedForward>> make_feed_forwards(const ModelOptions& options,
