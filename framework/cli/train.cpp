@@ -101,13 +101,9 @@ static void train(const TrainArguments& arguments, Job& job) {
   announce(config, parts, *data, threads);
   tell_consequences(config);
 
-  const auto seed = static_cast<uint64_t>(config.seed);
   TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,
                   *data->training},
-                 {.layout = parts.layout,
-                  .seed = seed,
-                  .clip_norm = config.train.clip_norm,
-                  .skip_nonfinite = config.train.on_nonfinite == TrainConfig::OnNonfinite::kSkip});
+                 step_options(config, parts.layout));
   Evaluator evaluator = make_evaluator(config, parts, *data, false);
   RunCheckpoints checkpoints({.directory = directory.checkpoints(),
                               .run_id = config.name,
@@ -116,7 +112,7 @@ static void train(const TrainArguments& arguments, Job& job) {
                               .dataset_hash = data->digest,
                               .tokenizer = data->tokenizer_file(),
                               .from = checkpoint_at(arguments.from),
-                              .seed = seed,
+                              .seed = static_cast<uint64_t>(config.seed),
                               .batch_sequences = config.train.batch_sequences},
                              parts.weights, *parts.optimizer, parts.groups);
   Trainer trainer(step, evaluator, checkpoints, run ? run->borrowed() : std::vector<MetricSink*>(),

@@ -88,7 +88,9 @@ void announce(const Config& config, const RunParts& parts, const RunData& data, 
 
 Evaluator make_evaluator(const Config& config, RunParts& parts, const RunData& data,
                          bool shuffle_inputs) {
-  Evaluator::Options options{.layout = parts.layout, .shuffle_inputs = shuffle_inputs};
+  Evaluator::Options options{.layout = parts.layout,
+                             .shuffle_inputs = shuffle_inputs,
+                             .ordered = config.train.reduction == TrainConfig::Reduction::kOrdered};
   options.layout.micro_batches = 1;
   options.sequences = std::min(config.train.evaluation_sequences, data.validation->epoch_size());
   return Evaluator(*parts.kernels, parts.groups, *parts.model, *data.validation, options);

@@ -254,6 +254,9 @@ void TrainConfig::describe(Fields& f) {
        {Precision::kFloat64, "float64"}},
       "Of activations and products; bfloat16 keeps float32 weights, router, norms, softmax and "
       "loss; float64 is for the reference device.");
+  f.one_of("reduction", reduction, {{Reduction::kFast, "fast"}, {Reduction::kOrdered, "ordered"}},
+           "How gradients and losses are summed; ordered: as integers, so that every layout gives "
+           "the same bits, for more work and twice the gradient memory.");
   f.real("label_smoothing", label_smoothing, {0.0, 0.9}, "share",
          "Of each target, spread evenly over the vocabulary in training; reported losses are "
          "without it.");

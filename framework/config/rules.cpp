@@ -21,6 +21,11 @@ void check_run(const Config& config) {
     throw ConfigError("train.precision = float64 needs the reference device, not " + config.device,
                       config.origins.of({"train.precision", "device"}),
                       "set device: reference, or precision: float32");
+  if (config.train.precision == TrainConfig::Precision::kFloat64 &&
+      config.train.reduction == TrainConfig::Reduction::kOrdered)
+    throw ConfigError("train.reduction = ordered sums float32 gradients, not float64 ones",
+                      config.origins.of({"train.reduction", "train.precision"}),
+                      "set precision: float32, or reduction: fast");
 }
 
 void check_model(const Config& config) {

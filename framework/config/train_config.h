@@ -13,12 +13,14 @@ struct TrainConfig {
   enum class Precision { kFloat32, kBFloat16, kFloat64 };
   enum class OnNonfinite { kStop, kSkip };
   enum class Recompute { kNone, kBlocks };
+  enum class Reduction { kFast, kOrdered };
 
   int64_t steps = 1000;
   int64_t batch_sequences = 64;  // of the global batch
   int64_t micro_batches = 1;
   Recompute recompute = Recompute::kNone;
   Precision precision = Precision::kFloat32;
+  Reduction reduction = Reduction::kFast;
   double label_smoothing = 0.0;
   double output_z_loss = 0.0;
   std::optional<double> clip_norm = 1.0;        // empty: no clipping

@@ -29,6 +29,7 @@ class RelativePositionBias : public Module {
   //   dbias  [leaves, H, Sq + Sk - 1]; may be called once per block
   void backward(LayerContext& ctx, TensorView dbias, int64_t queries, int64_t keys);
   void collect_weights(std::vector<Weight*>& weights) override;
+  Weight& table() { return table_; }
 
  private:
   // int32 [Sq + Sk - 1] in ctx.scratch, for the caller's scope to take back.

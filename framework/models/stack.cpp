@@ -9,6 +9,7 @@ Stack::Stack(const Options& options, std::vector<std::unique_ptr<FeedForward>> f
                      options.position_bias, dtype, memory, seed),
       final_norm_(std::string(name_of(options.block.stack)) + ".final_norm", options.block.d_model,
                   options.block.norm_epsilon, dtype, memory) {
+  position_bias_.table().set_writes_per_leaf(static_cast<int64_t>(feed_forwards.size()));
   for (auto& feed_forward : feed_forwards) {
     moe_layers_.push_back(dynamic_cast<MoeLayer*>(feed_forward.get()));
     Block::Options block = options.block;

@@ -12,6 +12,7 @@ SwitchT5::SwitchT5(const Options& options, std::vector<std::unique_ptr<FeedForwa
       decoder_(options.decoder, std::move(decoder_ffns), accurate(activations), memory, seed),
       encoder_saved_(encoder_.make_saved()),
       decoder_saved_(decoder_.make_saved()) {
+  embedding_.table().set_writes_per_leaf(options.tie_embeddings ? 3 : 2);  // inputs, targets, head
   if (options.tie_embeddings) {
     head_ = std::make_unique<LmHead>(embedding_.table(), options.loss);
   } else {

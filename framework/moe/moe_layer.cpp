@@ -131,6 +131,9 @@ void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const S
   const auto all_experts = static_cast<size_t>(experts());
   const auto choices = static_cast<double>(router_->choices());
   const auto groups = static_cast<double>(rows.groups_of_global_batch);
+  const auto of_tokens = [&](double sum) {
+    return ordered_summand(ctx.ordered, sum, kTokenSumBits);
+  };
   for (size_t g = 0; g < tokens.size(); ++g) {
     const auto real = static_cast<double>(tokens[g]);
     if (real == 0) continue;
@@ -138,17 +141,19 @@ void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const S
     for (size_t e = 0; e < all_experts; ++e) {
       const auto count = static_cast<double>(chosen[g * all_experts + e]);
       observation_.chosen[e] += count;
-      observation_.probability[e] += probability[g * all_experts + e] * real;
+      observation_.probability[e] += of_tokens(probability[g * all_experts + e] * real);
       balance += count / (choices * real) * probability[g * all_experts + e];
     }
     observation_.tokens += real;
-    observation_.entropy += entropy[g] * real;
-    observation_.top_probability += top[g] * real;
+    observation_.entropy += of_tokens(entropy[g] * real);
+    observation_.top_probability += of_tokens(top[g] * real);
     if (losses_.load_balance_scope == AuxiliaryLosses::Scope::kGroup) {
-      observation_.load_balance +=
-          losses_.load_balance * static_cast<double>(experts()) * balance / groups;
+      observation_.load_balance += ordered_summand(
+          ctx.ordered, losses_.load_balance * static_cast<double>(experts()) * balance / groups,
+          kMeanSumBits);
     }
-    observation_.router_z += losses_.router_z * square_lse[g] / groups;
+    observation_.router_z +=
+        ordered_summand(ctx.ordered, losses_.router_z * square_lse[g] / groups, kMeanSumBits);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "ops/flop_counter.h"
+#include "ops/ordered_sums.h"
 #include "tensor/arena.h"
 #include "tensor/stream.h"
 
@@ -22,8 +23,10 @@ struct ExecContext {
   Kernels& kernels;
   Stream& stream;
   Arena& scratch;
-  Reduction reduction = Reduction::kFast;
-  FlopCounter* flops = nullptr;  // of the products executed; null: not counted
+  FlopCounter* flops = nullptr;          // of the products executed; null: not counted
+  const OrderedSums* ordered = nullptr;  // how gradients of weights are summed; null: fast
+
+  Reduction reduction() const { return ordered ? Reduction::kOrdered : Reduction::kFast; }
 
   // Counts `products` products [m, k] x [k, n]; called by the operations of ops/.
   void count_products(int64_t products, int64_t m, int64_t n, int64_t k) const {

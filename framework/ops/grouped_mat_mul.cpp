@@ -73,6 +73,8 @@ void grouped_weight_gradient(ExecContext& ctx, TensorView x, RowOrder x_order, T
   check.at_least("dy", dy, x.dtype(), least_shape(dy_order, rows, out));
   ctx.count_products(1, out, in, rows.rows());
   // Also without rows: the first write of a step makes the gradient valid.
+  SWITCHYARD_CHECK(!ctx.ordered || rows.rows() == 0 || !rows.leaf_offsets.empty(),
+                   "an ordered gradient of ", w.name(), " without leaves");
   ctx.kernels.grouped_weight_gradient(ctx, x, x_order, dy, dy_order, rows, w);
 }
 

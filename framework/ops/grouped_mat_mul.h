@@ -13,7 +13,9 @@ struct RaggedRows {
   TensorView device_offsets;         // int64 [L + 1] where kernels read them; absent on the host
   TensorView index;                  // int32 [N]; absent: kIndexed is not used
   TensorView scale;                  // float32 [N] or absent: factor of row i on indexed writes
-  std::span<const int64_t> leaf_offsets;  // host: compact boundaries of every (expert, leaf) run
+  // Host: compact boundaries of every (expert, leaf) run; weight gradients need them where sums are
+  // ordered. A run that a call has only a part of begins at a multiple of kOrderedBlockRows of it.
+  std::span<const int64_t> leaf_offsets;
 
   int64_t experts() const { return static_cast<int64_t>(offsets.size()) - 1; }
   int64_t rows() const { return offsets.back(); }

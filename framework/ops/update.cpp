@@ -12,6 +12,13 @@ void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) {
   ctx.kernels.sum_of_squares(ctx, x, sum);
 }
 
+void gradient_of_sums(ExecContext& ctx, Weight& weight) {
+  SWITCHYARD_CHECK(weight.keeps_ordered_sums() && weight.gradient_written(), weight.name(),
+                   ": no ordered sums to make a gradient of");
+  if (weight.shape().elements() == 0) return;
+  ctx.kernels.gradient_of_sums(ctx, weight);
+}
+
 void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight, TensorView gradient,
            TensorView first, TensorView second) {
   const internal::ArgumentChecks check(ctx, "adamw");

@@ -42,6 +42,9 @@ class Update {
 
   // sum[0] = sum of x^2 in float64.  sum float64 [1]
   virtual void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) = 0;
+  // gradient = sums / 2^52 (ordered_sums.h), where the sums stand.
+  //   weight  keeps ordered sums, written this step
+  virtual void gradient_of_sums(ExecContext& ctx, Weight& weight) = 0;
   // AdamW (Loshchilov & Hutter 2019, algorithm 2) in one pass; the caller says master_changed().
   //   weight, gradient, first, second: one shape and dtype (float32 or float64)
   virtual void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight,
@@ -73,6 +76,7 @@ class Update {
 };
 
 void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum);
+void gradient_of_sums(ExecContext& ctx, Weight& weight);
 void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight, TensorView gradient,
            TensorView first, TensorView second);
 void sgd(ExecContext& ctx, const SgdStep& step, TensorView weight, TensorView gradient,

@@ -15,6 +15,9 @@ void WeightGroupOptions::describe(Fields& f) {
 }
 
 void OptimizerOptions::describe_groups(Fields& f) {
+  f.boolean("shard", shard,
+            "Whether ranks that hold the same weights share out the optimizer's state and work "
+            "(ZeRO-1); false: each rank updates all that it holds.");
   f.real("weight_decay", weight_decay, kDecays, "ratio",
          "Times the learning rate: the share of each weight that a step takes away.");
   f.boolean("decay_norms", decay_norms,

@@ -20,6 +20,7 @@ struct WeightGroupOptions {
 // Options of an optimizer: OptionsOf<MyOptions, OptimizerOptions>, whose describe() begins with
 // describe_groups().
 struct OptimizerOptions : Options {
+  bool shard = false;  // state and updates over replicas, see WeightReplicas
   double weight_decay = 0.0;
   bool decay_norms = false;  // norms and position biases, which belong to `dense`
   WeightGroupOptions router, experts, dense;

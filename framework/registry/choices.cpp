@@ -127,6 +127,8 @@ std::unique_ptr<Router> make_router(const Choice& choice, const RouterPlace& pla
   return make_from(routers(), choice, place);
 }
 
+bool shards_optimizer(const Choice& optimizer) { return optimizer.as<OptimizerOptions>().shard; }
+
 std::unique_ptr<Optimizer> make_optimizer(const Choice& choice, std::span<Weight* const> weights,
                                           const Groups& groups) {
   return make_from(optimizers(), choice, weights, groups);

@@ -27,7 +27,9 @@ struct RouterPlace {
 };
 
 std::unique_ptr<Router> make_router(const Choice& choice, const RouterPlace& place);
-// `weights` and `groups` must outlive it.
+// optimizer.shard
+bool shards_optimizer(const Choice& optimizer);
+// `weights`, those that this rank updates, and `groups` must outlive it.
 std::unique_ptr<Optimizer> make_optimizer(const Choice& choice, std::span<Weight* const> weights,
                                           const Groups& groups);
 std::unique_ptr<Schedule> make_schedule(const Choice& choice, int64_t total_steps);

@@ -24,6 +24,15 @@ BatchLayout training_layout(const Config& config, int64_t ranks) {
           .ranks = ranks};
 }
 
+TrainStep::Options step_options(const Config& config, const BatchLayout& layout) {
+  return {.layout = layout,
+          .seed = static_cast<uint64_t>(config.seed),
+          .clip_norm = config.train.clip_norm,
+          .skip_nonfinite = config.train.on_nonfinite == TrainConfig::OnNonfinite::kSkip,
+          .ordered = config.train.reduction == TrainConfig::Reduction::kOrdered,
+          .shard_updates = shards_optimizer(config.optimizer)};
+}
+
 RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world, int threads) {
   check_layout(config, world.size());
   const std::string device = resolve_device(config.device, config.origins.of({"device"}));
@@ -37,7 +46,11 @@ RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world,
   groups = make_groups(world, static_cast<int>(resolve_expert_ranks(config, world.size())));
   model = make_model(config, vocabulary, *kernels, groups);
   weights = model->weights();
-  optimizer = make_optimizer(config.optimizer, weights, groups);
+  if (config.train.reduction == TrainConfig::Reduction::kOrdered) {
+    for (Weight* weight : weights) weight->keep_ordered_sums();
+  }
+  const WeightReplicas replicas(groups, weights, shards_optimizer(config.optimizer));
+  optimizer = make_optimizer(config.optimizer, replicas.updated_here(), groups);
   schedule = make_schedule(config.schedule, config.train.steps);
   layout = training_layout(config, world.size());
 }

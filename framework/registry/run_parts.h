@@ -8,7 +8,7 @@
 #include "models/model.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
-#include "trainer/batch_layout.h"
+#include "trainer/train_step.h"
 
 namespace switchyard {
 
@@ -26,6 +26,9 @@ struct RunParts {
   //   threads     of this rank's team
   RunParts(const Config& config, int64_t vocabulary, Collectives& world, int threads);
 };
+
+// What TrainStep needs of the config.
+TrainStep::Options step_options(const Config& config, const BatchLayout& layout);
 
 // The layout of a global batch over `ranks`.
 BatchLayout training_layout(const Config& config, int64_t ranks);

@@ -25,6 +25,18 @@ std::string Weight::name_of_expert(int64_t local_index) const {
   return name.replace(name.find('*'), 1, std::to_string(experts_.first + local_index));
 }
 
+void Weight::keep_ordered_sums() {
+  SWITCHYARD_CHECK(dtype() == DType::kFloat32 && !gradient_written_, name_, ": ordered sums of ",
+                   name_of(dtype()));
+  gradient_ = Tensor(DType::kInt64, shape(), memory_);
+  keeps_ordered_sums_ = true;
+}
+
+TensorView Weight::ordered_sums() const {
+  SWITCHYARD_CHECK(keeps_ordered_sums_, name_, " keeps no ordered sums");
+  return gradient_;
+}
+
 Write Weight::next_gradient_write() {
   const Write write = gradient_written_ ? Write::kAccumulate : Write::kOverwrite;
   gradient_written_ = true;

@@ -50,9 +50,21 @@ class Weight {
   Memory& memory() const { return memory_; }
 
   TensorView master() const { return master_; }  // dtype(), shape()
-  TensorView gradient() const {
-    return gradient_;
-  }  // dtype(), shape(); valid once written this step
+  // dtype(), shape(); valid once written this step, with ordered sums once they are converted
+  // (gradient_of_sums in ops/update.h).
+  TensorView gradient() const { return {gradient_.view().raw(), dtype(), shape()}; }
+
+  // From here on gradients are summed as 64-bit integers (ops/ordered_sums.h), which takes twice
+  // the memory. Float32 weights only, before their first gradient.
+  void keep_ordered_sums();
+  bool keeps_ordered_sums() const { return keeps_ordered_sums_; }
+  // int64, shape(): valid once written this step; the gradient takes their place.
+  TensorView ordered_sums() const;
+
+  // How many operations of one micro-batch write a gradient for each leaf: more than one where a
+  // weight is used in several places.
+  int64_t writes_per_leaf() const { return writes_per_leaf_; }
+  void set_writes_per_leaf(int64_t writes) { writes_per_leaf_ = writes; }
 
   // The global name of the i-th local expert's slice ('*' replaced).
   std::string name_of_expert(int64_t local_index) const;
@@ -61,7 +73,7 @@ class Weight {
   // Calling it counts as writing.
   Write next_gradient_write();
   bool gradient_written() const { return gradient_written_; }
-  // Forgets the gradient, at the start of a step.
+  // Forgets the gradient.
   void begin_step() { gradient_written_ = false; }
 
   // The optimizer, or a loader, changed the master: compute forms are stale.
@@ -79,7 +91,8 @@ class Weight {
   ExpertRange experts_;
   Tensor master_, gradient_;
   uint64_t version_ = 1;
-  bool gradient_written_ = false;
+  int64_t writes_per_leaf_ = 1;
+  bool gradient_written_ = false, keeps_ordered_sums_ = false;
 };
 
 }  // namespace switchyard

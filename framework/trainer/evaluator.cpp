@@ -49,7 +49,9 @@ Evaluator::Evaluator(Kernels& kernels, const Groups& groups, Model& model,
       source_(source),
       options_(options),
       workspace_(kernels, groups, 0),
-      unigram_entropy_(unigram_entropy(source).nats_per_token) {}
+      unigram_entropy_(unigram_entropy(source).nats_per_token) {
+  if (options.ordered) workspace_.order_sums(1, 1);  // no gradients: only sums of losses
+}
 
 EvaluationRecord Evaluator::run(int64_t step) {
   const Timer timer;
@@ -107,7 +109,7 @@ void Evaluator::run_batch(const MicroBatch& batch, Sums& sums) {
   for (size_t i = 0; i < losses.size(); ++i) {
     if (batch.samples().targets_segment[i] == 0) continue;
     const auto label = static_cast<size_t>(on_device.decoder.labels[i]);
-    sums.loss[label] += losses[i];
+    sums.loss[label] += ordered_summand(ctx.ordered, losses[i], kTokenSumBits);
     sums.target_tokens[label] += 1;
   }
   workspace_.release();

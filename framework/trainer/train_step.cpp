@@ -1,9 +1,10 @@
 #include "trainer/train_step.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/timer.h"
-#include "optim/gradients.h"
 #include "trainer/metrics.h"
 
 namespace switchyard {
@@ -12,8 +13,14 @@ TrainStep::TrainStep(const TrainingParts& parts, const Options& options)
     : parts_(parts),
       options_(options),
       weights_(parts.model.weights()),
+      replicas_(parts.groups, weights_, options.shard_updates),
       moe_layers_(parts.model.moe_layers()),
       workspace_(parts.kernels, parts.groups, options.seed) {
+  if (options.ordered) {
+    const int64_t longest =
+        std::max<int64_t>(parts.source.inputs_width(), parts.source.targets_width());
+    workspace_.order_sums(options.layout.groups(), options.layout.group_sequences * longest);
+  }
   for (const MoeLayer* layer : moe_layers_) {
     needs_global_loads_ = needs_global_loads_ || layer->losses().needs_global_load();
   }
@@ -41,9 +48,9 @@ StepRecord TrainStep::accumulate(int64_t number) {
   const std::vector<double> totals = sum_over_ranks(world, {target_tokens, real_tokens});
   if (totals[0] == 0) throw InputError("a global batch without any target token");
 
+  workspace_.begin_step();
   for (Weight* weight : weights_) weight->begin_step();
   for (MoeLayer* layer : moe_layers_) layer->observation().clear();
-  workspace_.flops().clear();
   StepRecord record;
   std::vector<Decisions> decisions;
   if (needs_global_loads_ && batches.size() > 1) {
@@ -58,7 +65,7 @@ StepRecord TrainStep::accumulate(int64_t number) {
   }
   workspace_.release();
   LayerContext ctx = workspace_.context(true, number);
-  reduce_gradients(ctx, parts_.groups, weights_);
+  replicas_.reduce_gradients(ctx);
 
   record.step = number + 1;
   const std::vector<double> job_sums = sum_over_ranks(
@@ -113,6 +120,18 @@ void TrainStep::share_loads(int64_t number) {
   }
 }
 
+// Of losses float64 [T].
+static double sum_by_leaf(LayerContext& ctx, TensorView losses, LeafOffsets leaves) {
+  const auto values = read_back_as<double>(ctx, losses);
+  double sum = 0;
+  for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
+    const double of_leaf =
+        std::accumulate(values.begin() + leaves[leaf], values.begin() + leaves[leaf + 1], 0.0);
+    sum += ordered_summand(ctx.ordered, of_leaf, kTokenSumBits);
+  }
+  return sum;
+}
+
 void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double gradient_scale,
                                 const Decisions* decided, LossSums& sums) {
   LayerContext ctx = workspace_.context(true, number);
@@ -128,9 +147,10 @@ void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double 
     if (needs_global_loads_) share_loads(number);
   }
   parts_.model.backward(ctx, on_device);
-  for (double loss : read_back_as<double>(ctx, losses)) sums.cross_entropy += loss;
+  const LeafOffsets leaves = on_device.decoder.group_offsets;
+  sums.cross_entropy += sum_by_leaf(ctx, losses, leaves);
   if (const TensorView z = parts_.model.output_z(); !z.absent()) {
-    for (double loss : read_back_as<double>(ctx, z)) sums.output_z += loss;
+    sums.output_z += sum_by_leaf(ctx, z, leaves);
   }
   if (decided == nullptr) {
     workspace_.release();
@@ -141,7 +161,7 @@ void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double 
 
 void TrainStep::update(int64_t number, StepRecord& record) {
   LayerContext ctx = workspace_.context(true, number);
-  record.gradient_norm = gradient_norm(ctx, parts_.groups, weights_);
+  record.gradient_norm = replicas_.gradient_norm(ctx);
   record.learning_rate = parts_.schedule.learning_rate(number);
   if (!std::isfinite(record.gradient_norm) || !std::isfinite(record.loss)) {
     if (!options_.skip_nonfinite) {
@@ -156,6 +176,7 @@ void TrainStep::update(int64_t number, StepRecord& record) {
   const double factor =
       options_.clip_norm ? clip_factor(record.gradient_norm, *options_.clip_norm) : 1.0;
   parts_.optimizer.step(ctx, {number, record.learning_rate, factor});
+  replicas_.share_updates(ctx);
 }
 
 }  // namespace switchyard

@@ -9,6 +9,7 @@
 #include "data/token_source.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
+#include "optim/weight_replicas.h"
 #include "report/records.h"
 #include "trainer/micro_batch.h"
 #include "trainer/workspace.h"
@@ -32,6 +33,10 @@ class TrainStep {
     uint64_t seed = 0;
     std::optional<double> clip_norm;
     bool skip_nonfinite = false;  // else a gradient that isn't finite throws NumericalError
+    // Reduction::kOrdered, for weights that keep ordered sums.
+    bool ordered = false;
+    // The optimizer has the weights of WeightReplicas(..., true).updated_here().
+    bool shard_updates = false;
   };
   TrainStep(const TrainingParts& parts, const Options& options);
 
@@ -64,6 +69,7 @@ class TrainStep {
   TrainingParts parts_;
   Options options_;
   std::vector<Weight*> weights_;
+  WeightReplicas replicas_;
   std::vector<MoeLayer*> moe_layers_;
   bool needs_global_loads_ = false;
   Workspace workspace_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "layers/layer_context.h"
 
@@ -20,7 +21,11 @@ class Workspace {
 
   //   step  keys the random numbers: number of the update, from 0
   LayerContext context(bool training, int64_t step) {
-    return {{.kernels = kernels_, .stream = *stream_, .scratch = scratch_, .flops = &flops_},
+    return {{.kernels = kernels_,
+             .stream = *stream_,
+             .scratch = scratch_,
+             .flops = &flops_,
+             .ordered = ordered_ ? &*ordered_ : nullptr},
             saved_,
             decisions_,
             groups_,
@@ -29,8 +34,20 @@ class Workspace {
             seed_,
             static_cast<uint32_t>(step)};
   }
-  // Of everything computed with its contexts.
-  FlopCounter& flops() { return flops_; }
+  // Contexts sum gradients with Reduction::kOrdered from here on; see OrderedSums.
+  void order_sums(int64_t leaves, int64_t leaf_rows) {
+    refused_ = Tensor(DType::kInt64, {1}, kernels_.memory());
+    ordered_ = OrderedSums{leaves, leaf_rows, refused_};
+  }
+  // Forgets what the last step counted.
+  void begin_step() {
+    flops_.clear();
+    if (!ordered_) return;
+    LayerContext ctx = context(true, 0);
+    fill_zero(ctx, refused_);
+  }
+  // Of everything computed with its contexts since begin_step.
+  const FlopCounter& flops() const { return flops_; }
   // Ends the work on a micro-batch, with or without what replays it.
   void release_activations() { saved_.release_all(); }
   void release() {
@@ -52,6 +69,8 @@ class Workspace {
   std::unique_ptr<Stream> stream_;
   Arena scratch_, saved_, decisions_;
   FlopCounter flops_;
+  Tensor refused_;
+  std::optional<OrderedSums> ordered_;
 };
 
 }  // namespace switchyard

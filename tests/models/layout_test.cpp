@@ -9,7 +9,7 @@
 #include "models/hf_model.h"
 #include "models/random_source.h"
 #include "optim/adamw.h"
-#include "optim/gradients.h"
+#include "optim/weight_replicas.h"
 #include "trainer/train_step.h"
 
 namespace switchyard::test {
@@ -82,7 +82,7 @@ Outcome run_rank(const Arithmetic& arithmetic, const Scenario& scenario, const L
   Outcome outcome;
   outcome.record = step.accumulate(2);
   LayerContext ctx = rank.context(true, 2);
-  outcome.norm = gradient_norm(ctx, rank.groups(), weights);
+  outcome.norm = WeightReplicas(rank.groups(), weights).gradient_norm(ctx);
   for (const NamedSlice& slice : slices_of(weights)) {
     outcome.gradients[slice.name] = numbers_of(ctx, slice.gradient());
   }

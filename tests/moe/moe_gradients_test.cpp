@@ -5,7 +5,7 @@
 #include "backends/reference/reference_kernels.h"
 #include "collectives/threaded.h"
 #include "moe/moe_case.h"
-#include "optim/gradients.h"
+#include "optim/weight_replicas.h"
 #include "support/finite_differences.h"
 
 namespace switchyard::test {
@@ -26,7 +26,7 @@ void check_gradients(const MoeCase& moe_case, MoeRank& rank) {
   rank.objective();
   expect_no_near_ties(rank, moe_case);
   rank.backward();
-  reduce_gradients(rank.ctx(), rank.rank().groups(), rank.layer().weights());
+  WeightReplicas(rank.rank().groups(), rank.layer().weights()).reduce_gradients(rank.ctx());
   expect_gradients(
       {differentiated_rows("x", moe_case.batch.tokens(), rank.first_token(), rank.x(), rank.dx()),
        differentiated(rank.gate()), differentiated(rank.wi()), differentiated(rank.wo())},

@@ -4,7 +4,7 @@
 #include "backends/reference/reference_kernels.h"
 #include "collectives/threaded.h"
 #include "moe/moe_case.h"
-#include "optim/gradients.h"
+#include "optim/weight_replicas.h"
 #include "support/backends.h"
 
 namespace switchyard::test {
@@ -32,7 +32,7 @@ Results results_of(MoeRank& rank) {
   results.y = rank.all_summed(rank.spread(rank.forward()));
   rank.backward();
   rank.layer().observe(rank.ctx(), rank.rows(), rank.saved());
-  reduce_gradients(rank.ctx(), rank.rank().groups(), rank.layer().weights());
+  WeightReplicas(rank.rank().groups(), rank.layer().weights()).reduce_gradients(rank.ctx());
   results.dx = rank.all_summed(rank.spread(rank.dx()));
   results.dgate = numbers_of(rank.ctx(), rank.gate().gradient());
   results.dwi = rank.all_summed(spread_experts(rank, rank.wi()));

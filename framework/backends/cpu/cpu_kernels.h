@@ -117,6 +117,7 @@ class CpuKernels final : public Kernels {
                      TensorView dlogits) override;
 
   void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) override;
+  void gradient_of_sums(ExecContext& ctx, Weight& weight) override;
   void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight, TensorView gradient,
              TensorView first, TensorView second) override;
   void sgd(ExecContext& ctx, const SgdStep& step, TensorView weight, TensorView gradient,
@@ -129,6 +130,12 @@ class CpuKernels final : public Kernels {
                         const AdafactorMoments& moments) override;
 
  private:
+  void ordered_embedding_gradient(ExecContext& ctx, const int32_t* ids, TensorView dy,
+                                  LeafOffsets leaves, Weight& table);
+  //   x [N, in], dy [N, out]: rows of each expert, compact; runs: see RaggedRows::leaf_offsets
+  void fast_weight_gradient(TensorView x, TensorView dy, const RaggedRows& rows, Weight& w);
+  void ordered_weight_gradient(ExecContext& ctx, TensorView x, TensorView dy,
+                               const RaggedRows& rows, int64_t rows_per_block, Weight& w);
   // Compact copies of indexed rows, in the context's scratch.
   TensorView gathered(ExecContext& ctx, TensorView x, RowOrder order, const RaggedRows& rows);
 

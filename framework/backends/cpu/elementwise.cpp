@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
+#include "backends/cpu/ordered_gradient.h"
 
 namespace switchyard {
 namespace {
@@ -138,12 +140,14 @@ void CpuKernels::embedding(ExecContext&, const Weight& table_weight, TensorView 
 // Shared out by columns: rows are of very unequal frequency, and every element's sum stays in the
 // order of tokens.
 void CpuKernels::embedding_gradient(ExecContext& ctx, TensorView ids_view, TensorView dy_view,
-                                    LeafOffsets, Weight& table) {
-  SWITCHYARD_CHECK(ctx.reduction == Reduction::kFast, "ordered reductions on the cpu backend");
+                                    LeafOffsets leaves, Weight& table) {
   const int64_t entries = table.shape()[0], columns = dy_view.shape()[1];
   const int64_t tokens = dy_view.shape()[0];
   const int32_t* ids = ids_view.data<int32_t>();
   for (int64_t t = 0; t < tokens; ++t) checked_row(ids[t], entries, "id");
+  if (cpu::sums_ordered(ctx, table)) {
+    return ordered_embedding_gradient(ctx, ids, dy_view, leaves, table);
+  }
   if (table.next_gradient_write() == Write::kOverwrite) fill_zero(ctx, table.gradient());
   float* gradient = table.gradient().data<float>();
   constexpr int64_t kLine = 16;  // a cache line: threads write to no common one
@@ -162,6 +166,44 @@ void CpuKernels::embedding_gradient(ExecContext& ctx, TensorView ids_view, Tenso
   });
 }
 
+// The same with one partial for each leaf and id in it.
+void CpuKernels::ordered_embedding_gradient(ExecContext& ctx, const int32_t* ids,
+                                            TensorView dy_view, LeafOffsets leaves, Weight& table) {
+  const int64_t columns = dy_view.shape()[1], tokens = dy_view.shape()[0];
+  std::vector<int32_t> order(static_cast<size_t>(tokens));  // by leaf, id and token
+  std::iota(order.begin(), order.end(), 0);
+  for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
+    std::stable_sort(order.begin() + leaves[leaf], order.begin() + leaves[leaf + 1],
+                     [&](int32_t a, int32_t b) { return ids[a] < ids[b]; });
+  }
+  cpu::OrderedGradient sums(ctx, table, loops_, team_);
+  constexpr int64_t kLine = 16;
+  cpu::with_activation(dy_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* dy = dy_view.data<T>();
+    team_.ranges((columns + kLine - 1) / kLine, kLine * tokens, [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * kLine, width = std::min(columns, end * kLine) - first;
+      cpu::RowBuffer<T> buffer(width);
+      std::vector<float> partial(static_cast<size_t>(width));
+      for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
+        for (int64_t i = leaves[leaf]; i < leaves[leaf + 1]; ++i) {
+          const int32_t token = order[static_cast<size_t>(i)], id = ids[token];
+          const float* row = cpu::load(loops_, width, dy + token * columns + first, buffer.data());
+          const bool begins = i == leaves[leaf] || ids[order[static_cast<size_t>(i - 1)]] != id;
+          if (begins) {
+            std::copy_n(row, width, partial.data());
+          } else {
+            loops_.add(width, partial.data(), row, partial.data());
+          }
+          const bool ends =
+              i + 1 == leaves[leaf + 1] || ids[order[static_cast<size_t>(i + 1)]] != id;
+          if (ends) sums.add(id * columns + first, width, partial.data());
+        }
+      }
+    });
+  });
+}
+
 void CpuKernels::distance_bias(ExecContext&, const Weight& table_weight, TensorView bucket,
                                TensorView bias_view) {
   const int64_t heads = bias_view.shape()[0], distances = bias_view.shape()[1];
@@ -174,23 +216,33 @@ void CpuKernels::distance_bias(ExecContext&, const Weight& table_weight, TensorV
   }
 }
 
-void CpuKernels::distance_bias_gradient(ExecContext& ctx, TensorView dbias_view, TensorView bucket,
-                                        Weight& table) {
-  SWITCHYARD_CHECK(ctx.reduction == Reduction::kFast, "ordered reductions on the cpu backend");
-  const Shape& shape = dbias_view.shape();
-  const int64_t leaves = shape[0], heads = shape[1], distances = shape[2];
-  if (table.next_gradient_write() == Write::kOverwrite) fill_zero(ctx, table.gradient());
-  const float* dbias = dbias_view.data<float>();
-  float* gradient = table.gradient().data<float>();
+// sums[bucket[p], h] += dbias[h, p].  dbias [H, P], bucket int32 [P], sums [buckets, H]
+static void add_by_bucket(const float* dbias, TensorView bucket, int64_t heads, int64_t buckets,
+                          float* sums) {
+  const int64_t distances = bucket.elements();
   for (int64_t p = 0; p < distances; ++p) {
-    const int64_t b = checked_row(bucket.data<int32_t>()[p], table.shape()[0], "bucket");
-    for (int64_t h = 0; h < heads; ++h) {
-      float sum = 0;
-      for (int64_t leaf = 0; leaf < leaves; ++leaf) {
-        sum += dbias[(leaf * heads + h) * distances + p];
-      }
-      gradient[b * heads + h] += sum;
-    }
+    const int64_t b = checked_row(bucket.data<int32_t>()[p], buckets, "bucket");
+    for (int64_t h = 0; h < heads; ++h) sums[b * heads + h] += dbias[h * distances + p];
+  }
+}
+
+void CpuKernels::distance_bias_gradient(ExecContext& ctx, TensorView dbias, TensorView bucket,
+                                        Weight& table) {
+  const int64_t leaves = dbias.shape()[0], heads = dbias.shape()[1], buckets = table.shape()[0];
+  const auto add_leaf = [&](int64_t leaf, float* sums) {
+    add_by_bucket(dbias.rows(leaf, leaf + 1).data<float>(), bucket, heads, buckets, sums);
+  };
+  if (!cpu::sums_ordered(ctx, table)) {
+    if (table.next_gradient_write() == Write::kOverwrite) fill_zero(ctx, table.gradient());
+    for (int64_t leaf = 0; leaf < leaves; ++leaf) add_leaf(leaf, table.gradient().data<float>());
+    return;
+  }
+  cpu::OrderedGradient sums(ctx, table, loops_, team_);
+  std::vector<float> partial(static_cast<size_t>(buckets * heads));
+  for (int64_t leaf = 0; leaf < leaves; ++leaf) {
+    std::fill(partial.begin(), partial.end(), 0.0f);
+    add_leaf(leaf, partial.data());
+    sums.add(0, buckets * heads, partial.data());
   }
 }
 

@@ -22,6 +22,26 @@ void CpuKernels::sum_of_squares(ExecContext& ctx, TensorView x_view, TensorView 
   sum_view.data<double>()[0] = total;
 }
 
+void CpuKernels::gradient_of_sums(ExecContext&, Weight& weight) {
+  const int64_t* sums = weight.ordered_sums().data<int64_t>();
+  float* gradient = weight.gradient().data<float>();
+  // Elements [n, 2 n) of the gradient stand where the sums [n / 2, n) stood: between doublings the
+  // threads write to what has been read.
+  constexpr int64_t kFirst = 4096;
+  const int64_t elements = weight.shape().elements();
+  for (int64_t begin = 0, end = kFirst; begin < elements; begin = end, end *= 2) {
+    const int64_t count = std::min(end, elements) - begin;
+    const auto convert = [&](int64_t first, int64_t last) {
+      loops_.of_ordered(last - first, sums + begin + first, gradient + begin + first);
+    };
+    if (begin == 0) {
+      convert(0, count);
+    } else {
+      team_.ranges(count, 3, convert);
+    }
+  }
+}
+
 void CpuKernels::adamw(ExecContext&, const AdamWStep& step, TensorView weight, TensorView gradient,
                        TensorView first, TensorView second) {
   const double count = static_cast<double>(step.step);

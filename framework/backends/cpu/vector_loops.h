@@ -80,6 +80,11 @@ struct VectorLoops {
   float (*dot)(int64_t n, const float* a, const float* b);
   float (*sum_of_squares)(int64_t n, const float* x);
   double (*sum_of_squares_f64)(int64_t n, const float* x);
+  // sums += round(x 2^52) where |x| < limit; returns for how many that is not so.
+  int64_t (*add_to_ordered)(int64_t n, const float* x, float limit, int64_t* sums);
+  // y = sums / 2^52; the two may share memory where y begins at half the sums' place in it or
+  // before.
+  void (*of_ordered)(int64_t n, const int64_t* sums, float* y);
   void (*exp)(int64_t n, const float* x, float* y);
   void (*activation)(int kind, int64_t n, const float* x, float* y);
   void (*activation_backward)(int kind, int64_t n, const float* x, const float* dy, float* dx);

@@ -53,6 +53,39 @@ double sum_of_squares_f64(int64_t n, const float* x) {
   return sum;
 }
 
+int64_t add_to_ordered(int64_t n, const float* x, float limit, int64_t* sums) {
+  constexpr double kRounder = 6755399441055744.0;  // 1.5 * 2^52: what is added to it is rounded
+  int64_t refused = 0;
+#pragma omp simd reduction(+ : refused)
+  for (int64_t i = 0; i < n; ++i) {
+    const bool fits = x[i] < limit && -x[i] < limit;  // not so for a NaN
+    const double scaled = fits ? static_cast<double>(x[i]) * 4503599627370496.0 : 0.0;
+    // From 2^24 on a float times 2^52 is an integer.
+    const bool small = scaled < 16777216.0 && -scaled < 16777216.0;
+    const double rounded = small ? (scaled + kRounder) - kRounder : scaled;
+    sums[i] += static_cast<int64_t>(rounded);
+    refused += fits ? 0 : 1;
+  }
+  return refused;
+}
+
+// In parts, so that each sum is read before a result takes its place: the compiler may not turn
+// around reads and writes of different types.
+void of_ordered(int64_t n, const int64_t* sums, float* y) {
+  constexpr int64_t kPart = 64;
+  int64_t part[kPart];
+  for (int64_t begin = 0; begin < n; begin += kPart) {
+    const int64_t count = n - begin < kPart ? n - begin : kPart;
+    float results[kPart];
+    __builtin_memcpy(part, sums + begin, static_cast<size_t>(count) * sizeof(int64_t));
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+      results[i] = static_cast<float>(static_cast<double>(part[i]) * 2.220446049250313e-16);
+    }
+    __builtin_memcpy(y + begin, results, static_cast<size_t>(count) * sizeof(float));
+  }
+}
+
 void exp_loop(int64_t n, const float* x, float* y) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) y[i] = exp_of(x[i]);

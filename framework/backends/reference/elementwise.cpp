@@ -1,7 +1,7 @@
 #include <cstring>
 
 #include "backends/reference/activation.h"
-#include "backends/reference/matrix.h"
+#include "backends/reference/gradient_sink.h"
 #include "backends/reference/reference_kernels.h"
 
 namespace switchyard {
@@ -83,14 +83,18 @@ void ReferenceKernels::embedding(ExecContext&, const Weight& table_weight, Tenso
 }
 
 void ReferenceKernels::embedding_gradient(ExecContext& ctx, TensorView ids, TensorView dy_view,
-                                          LeafOffsets, Weight& table_weight) {
+                                          LeafOffsets leaves, Weight& table_weight) {
   reference::with_activation(dy_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> dy(dy_view);
-    const auto dtable = reference::gradient_to_add_to<Accurate<T>>(ctx, table_weight);
-    for (int64_t t = 0; t < dy.rows(); ++t) {
-      const int64_t id = checked_row(ids.data<int32_t>()[t], dtable.rows(), "id");
-      for (int64_t d = 0; d < dy.columns(); ++d) dtable(id, d) += dy(t, d);
+    reference::GradientSink<Accurate<T>> sink(ctx, table_weight);
+    const auto dtable = sink.whole();
+    for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
+      for (int64_t t = leaves[leaf]; t < leaves[leaf + 1]; ++t) {
+        const int64_t id = checked_row(ids.data<int32_t>()[t], dtable.rows(), "id");
+        for (int64_t d = 0; d < dy.columns(); ++d) dtable(id, d) += dy(t, d);
+      }
+      sink.end_part();
     }
   });
 }
@@ -111,13 +115,15 @@ void ReferenceKernels::distance_bias_gradient(ExecContext& ctx, TensorView dbias
                                               Weight& table_weight) {
   reference::with_floating(dbias.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const Matrix<T> dtable = reference::gradient_to_add_to<T>(ctx, table_weight);
+    reference::GradientSink<T> sink(ctx, table_weight);
+    const Matrix<T> dtable = sink.whole();
     for (int64_t leaf = 0; leaf < dbias.shape()[0]; ++leaf) {
       const Matrix<T> of_leaf(dbias.rows(leaf, leaf + 1));  // [H, P]
       for (int64_t p = 0; p < of_leaf.columns(); ++p) {
         const int64_t b = checked_row(bucket.data<int32_t>()[p], dtable.rows(), "bucket");
         for (int64_t h = 0; h < of_leaf.rows(); ++h) dtable(b, h) += of_leaf(h, p);
       }
+      sink.end_part();
     }
   });
 }

@@ -1,6 +1,7 @@
 #include <vector>
 
 #include "backends/reference/activation.h"
+#include "backends/reference/gradient_sink.h"
 #include "backends/reference/products.h"
 #include "backends/reference/reference_kernels.h"
 
@@ -86,14 +87,18 @@ void ReferenceKernels::grouped_weight_gradient(ExecContext& ctx, TensorView x_vi
   reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> x(x_view), dy(dy_view);
-    reference::gradient_to_add_to<Accurate<T>>(ctx, weight);
+    reference::GradientSink<Accurate<T>> sink(ctx, weight, rows.experts());
     for (int64_t e = 0; e < rows.experts(); ++e) {
-      const auto dw = slice_of_expert<Accurate<T>>(weight.gradient(), e);
-      for (int64_t i = rows.offsets[e]; i < rows.offsets[e + 1]; ++i) {
-        const int64_t x_row = place_of(rows, x_order, i, x_view.shape()[0]);
-        const int64_t dy_row = place_of(rows, dy_order, i, dy_view.shape()[0]);
-        reference::add_outer_product<T>(dy.row(dy_row), x.row(x_row), dw);
-      }
+      const auto add_block = [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t x_row = place_of(rows, x_order, i, x_view.shape()[0]);
+          const int64_t dy_row = place_of(rows, dy_order, i, dy_view.shape()[0]);
+          reference::add_outer_product<T>(dy.row(dy_row), x.row(x_row), sink.slice(e));
+        }
+        sink.end_part(e);
+      };
+      reference::over_blocks(ctx, rows.leaf_offsets, rows.offsets[e], rows.offsets[e + 1],
+                             add_block);
     }
   });
 }

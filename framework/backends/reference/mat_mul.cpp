@@ -1,6 +1,7 @@
 #include <vector>
 
 #include "backends/reference/activation.h"
+#include "backends/reference/gradient_sink.h"
 #include "backends/reference/products.h"
 #include "backends/reference/reference_kernels.h"
 
@@ -44,13 +45,17 @@ void ReferenceKernels::linear_input_gradient(ExecContext&, TensorView dy_view, c
 }
 
 void ReferenceKernels::linear_weight_gradient(ExecContext& ctx, TensorView x_view,
-                                              TensorView dy_view, LeafOffsets, Weight& weight) {
+                                              TensorView dy_view, LeafOffsets leaves,
+                                              Weight& weight) {
   reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> x(x_view), dy(dy_view);
-    const auto dw = reference::gradient_to_add_to<Accurate<T>>(ctx, weight);
-    for (int64_t t = 0; t < x.rows(); ++t) {
-      reference::add_outer_product<T>(dy.row(t), x.row(t), dw);
+    reference::GradientSink<Accurate<T>> sink(ctx, weight);
+    for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
+      for (int64_t t = leaves[leaf]; t < leaves[leaf + 1]; ++t) {
+        reference::add_outer_product<T>(dy.row(t), x.row(t), sink.whole());
+      }
+      sink.end_part();
     }
   });
 }

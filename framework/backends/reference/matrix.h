@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "ops/exec_context.h"
 #include "tensor/bfloat16.h"
 #include "tensor/weight.h"
 
@@ -65,16 +64,6 @@ void with_activation(DType dtype, Body body) {
 template <typename T>
 void zero(TensorView x) {
   std::fill_n(x.data<T>(), x.elements(), T{});
-}
-
-// The sink to add a gradient to: zeroed if this is the first gradient of the step. Sums are formed
-// in row order, whatever the leaves: only the fast reduction exists here.
-template <typename T>
-Matrix<T> gradient_to_add_to(const ExecContext& ctx, Weight& w) {
-  SWITCHYARD_CHECK(ctx.reduction == Reduction::kFast,
-                   "the reference backend has no ordered reduction (weight ", w.name(), ")");
-  if (w.next_gradient_write() == Write::kOverwrite) zero<T>(w.gradient());
-  return Matrix<T>(w.gradient());
 }
 
 }  // namespace switchyard::reference

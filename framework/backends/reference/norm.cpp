@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "backends/reference/matrix.h"
+#include "backends/reference/gradient_sink.h"
 #include "backends/reference/reference_kernels.h"
 
 namespace switchyard {
@@ -30,15 +30,17 @@ void ReferenceKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& w
 
 // With r = inverse_rms: y_d = x_d r w_d and dr/dx_d = -r^3 x_d / D.
 void ReferenceKernels::rms_norm_backward(ExecContext& ctx, TensorView x_view,
-                                         TensorView inverse_rms, TensorView dy_view, LeafOffsets,
-                                         TensorView dx_view, Write write, Weight& weight) {
+                                         TensorView inverse_rms, TensorView dy_view,
+                                         LeafOffsets leaves, TensorView dx_view, Write write,
+                                         Weight& weight) {
   reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Accurate<T>;
     const Matrix<T> x(x_view), dy(dy_view), dx(dx_view);
     const A* w = weight.master().template data<A>();
-    const auto dw = reference::gradient_to_add_to<A>(ctx, weight);
-    for (int64_t t = 0; t < x.rows(); ++t) {
+    reference::GradientSink<A> sink(ctx, weight);
+    const auto dw = sink.whole();
+    const auto backward_of_row = [&](int64_t t) {
       const A inverse = inverse_rms.data<A>()[t];
       A dinverse = 0;
       for (int64_t d = 0; d < x.columns(); ++d) {
@@ -50,6 +52,10 @@ void ReferenceKernels::rms_norm_backward(ExecContext& ctx, TensorView x_view,
         const A value = dy(t, d) * w[d] * inverse - x(t, d) * through_mean;
         dx(t, d) = static_cast<T>(write == Write::kOverwrite ? value : dx(t, d) + value);
       }
+    };
+    for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
+      for (int64_t t = leaves[leaf]; t < leaves[leaf + 1]; ++t) backward_of_row(t);
+      sink.end_part();
     }
   });
 }

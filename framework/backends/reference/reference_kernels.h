@@ -113,6 +113,7 @@ class ReferenceKernels final : public Kernels {
 
   // Update
   void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) override;
+  void gradient_of_sums(ExecContext& ctx, Weight& weight) override;
   void adamw(ExecContext& ctx, const AdamWStep& step, TensorView weight, TensorView gradient,
              TensorView first, TensorView second) override;
   void sgd(ExecContext& ctx, const SgdStep& step, TensorView weight, TensorView gradient,

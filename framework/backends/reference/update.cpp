@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstring>
 
 #include "backends/reference/matrix.h"
 #include "backends/reference/reference_kernels.h"
@@ -15,6 +16,19 @@ void ReferenceKernels::sum_of_squares(ExecContext&, TensorView x, TensorView sum
     }
     sum.data<double>()[0] = total;
   });
+}
+
+void ReferenceKernels::gradient_of_sums(ExecContext&, Weight& weight) {
+  // A gradient is half as wide as its sum: writing them in order overwrites no sum before it is
+  // read.
+  char* sums = static_cast<char*>(weight.ordered_sums().raw());
+  for (int64_t i = 0; i < weight.shape().elements(); ++i) {
+    int64_t sum = 0;
+    std::memcpy(&sum, sums + i * 8, sizeof sum);
+    const auto gradient =
+        static_cast<float>(std::ldexp(static_cast<double>(sum), -kOrderedFractionBits));
+    std::memcpy(sums + i * 4, &gradient, sizeof gradient);
+  }
 }
 
 void ReferenceKernels::adamw(ExecContext&, const AdamWStep& step, TensorView weight,

@@ -1,6 +1,6 @@
 // Gradients of dense and expert weights over ranks and replicas: every contribution is summed once,
 // every parameter counts once in the norm.
-#include "optim/gradients.h"
+#include "optim/weight_replicas.h"
 
 #include <gtest/gtest.h>
 
@@ -111,9 +111,10 @@ void check_layout(int ranks, int group_size, DType dtype, const BackendUnderTest
   run_threaded_ranks(ranks, [&](Collectives& world) {
     GradientRank rank(world, group_size, dtype, backend.make());
     const std::vector<Weight*> weights = rank.weights();
-    reduce_gradients(rank.ctx(), rank.groups(), weights);
+    const WeightReplicas replicas(rank.groups(), weights);
+    replicas.reduce_gradients(rank.ctx());
     rank.expect_sums(tolerance);
-    const double norm = gradient_norm(rank.ctx(), rank.groups(), weights);
+    const double norm = replicas.gradient_norm(rank.ctx());
     norms[static_cast<size_t>(world.rank())] = norm;
     EXPECT_NEAR(norm, rank.expected_norm(), tolerance * norm);
   });
@@ -138,7 +139,7 @@ TEST(Gradients, AreSummedOnceInFloat32OnEveryBackend) {
 
 TEST(Gradients, OfNoWeightsHaveNorm0) {
   OnlyRank rank(make_reference_kernels());
-  EXPECT_EQ(gradient_norm(rank.ctx(), rank.rank().groups(), {}), 0.0);
+  EXPECT_EQ(WeightReplicas(rank.rank().groups(), {}).gradient_norm(rank.ctx()), 0.0);
 }
 
 TEST(ClipFactor, BringsLargeNormsDownAndLeavesSmallOnes) {
