@@ -42,19 +42,8 @@ std::vector<Result> results_of(const OpCase& op_case, Device& device, DType dtyp
   return run.results();
 }
 
-class Backends : public testing::TestWithParam<Parameter> {};
-
-TEST_P(Backends, AgreeWithTheReference) {
-  const OpCase& op_case = op_cases()[GetParam().op_case];
-  const DType dtype = GetParam().dtype;
-  const BackendUnderTest backend = backends_under_test()[GetParam().backend];
-  if (!backend.usable) GTEST_SKIP() << backend.name << " cannot run on this machine";
-  Device device(backend.make());
-  Device oracle = reference_device();
-  const std::vector<Result> actual = results_of(op_case, device, dtype, dtype);
-  const std::vector<Result> precise = results_of(op_case, oracle, DType::kFloat64, dtype);
-  const std::vector<Result> same_dtype = results_of(op_case, oracle, dtype, dtype);
-
+void expect_equal(const OpCase& op_case, DType dtype, const std::vector<Result>& actual,
+                  const std::vector<Result>& precise, const std::vector<Result>& same_dtype) {
   ASSERT_EQ(actual.size(), precise.size());
   ASSERT_FALSE(actual.empty());
   for (size_t i = 0; i < actual.size(); ++i) {
@@ -68,6 +57,27 @@ TEST_P(Backends, AgreeWithTheReference) {
           << actual[i].name << " " << actual[i].shape;
     }
   }
+}
+
+class Backends : public testing::TestWithParam<Parameter> {};
+
+TEST_P(Backends, AgreeWithTheReference) {
+  const OpCase& op_case = op_cases()[GetParam().op_case];
+  const DType dtype = GetParam().dtype;
+  const BackendUnderTest backend = backends_under_test()[GetParam().backend];
+  if (!backend.usable) GTEST_SKIP() << backend.name << " cannot run on this machine";
+  Device device(backend.make());
+  Device oracle = reference_device();
+  const std::vector<Result> actual = results_of(op_case, device, dtype, dtype);
+  const std::vector<Result> precise = results_of(op_case, oracle, DType::kFloat64, dtype);
+  const std::vector<Result> same_dtype = results_of(op_case, oracle, dtype, dtype);
+
+  expect_equal(op_case, dtype, actual, precise, same_dtype);
+  if (op_case.weights.empty() || !op_case.backward) return;
+  SCOPED_TRACE("ordered");
+  device.order_sums(1, 1);
+  expect_equal(op_case, dtype, results_of(op_case, device, dtype, dtype), precise, same_dtype);
+  EXPECT_EQ(device.refused(), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Operations, Backends, testing::ValuesIn(parameters()),

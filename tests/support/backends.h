@@ -32,6 +32,15 @@ class Device {
         context_{*kernels_, *stream_, scratch_} {}
 
   ExecContext& context() { return context_; }
+  // From here on gradients are summed as ordered sums.
+  void order_sums(int64_t leaves, int64_t leaf_rows) {
+    refused_ = Tensor(DType::kInt64, {1}, memory());
+    fill_zero(context_, refused_);
+    ordered_ = {leaves, leaf_rows, refused_};
+    context_.ordered = &ordered_;
+  }
+  // Partials that were left out.
+  int64_t refused() { return read_back_as<int64_t>(context_, refused_).front(); }
   Memory& memory() { return kernels_->memory(); }
 
  private:
@@ -39,6 +48,8 @@ class Device {
   std::unique_ptr<Stream> stream_;
   Arena scratch_;
   ExecContext context_;
+  Tensor refused_;
+  OrderedSums ordered_;
 };
 
 // The oracle: the reference backend.

@@ -198,8 +198,15 @@ TensorView OpRun::d_input(const std::string& name) {
 }
 
 void OpRun::backward() {
-  for (const auto& weight : weights_) weight->begin_step();
+  const bool ordered = context().ordered != nullptr;
+  for (const auto& weight : weights_) {
+    weight->begin_step();
+    if (ordered && !weight->keeps_ordered_sums()) weight->keep_ordered_sums();
+  }
   case_.backward(context(), *this);
+  for (const auto& weight : weights_) {
+    if (ordered && weight->gradient_written()) gradient_of_sums(context(), *weight);
+  }
 }
 
 double OpRun::objective() {
