@@ -165,10 +165,12 @@ void TrainStep::update(int64_t number, StepRecord& record) {
   record.learning_rate = parts_.schedule.learning_rate(number);
   if (!std::isfinite(record.gradient_norm) || !std::isfinite(record.loss)) {
     if (!options_.skip_nonfinite) {
-      throw NumericalError("loss " + std::to_string(record.loss) + " and gradient norm " +
-                               std::to_string(record.gradient_norm) + " are not both finite",
-                           "step " + std::to_string(record.step),
-                           "lower the learning rate, or set train.on_nonfinite: skip");
+      throw NumericalError(
+          "loss " + std::to_string(record.loss) + " and gradient norm " +
+              std::to_string(record.gradient_norm) + " are not both finite",
+          "step " + std::to_string(record.step),
+          std::string("lower the learning rate, or set train.on_nonfinite: skip") +
+              (options_.ordered ? " or train.reduction: fast, of wider range" : ""));
     }
     record.skipped = true;
     return;

@@ -123,6 +123,22 @@ TEST_P(OrderedGradient, LeavesOutWhatIsNotFiniteOrTooLarge) {
   EXPECT_EQ(host<int64_t>(device(), smallest->ordered_sums()), (std::vector<int64_t>{0, 1, -2}));
 }
 
+// Gradients take their sums' place in memory, by several threads.
+TEST_P(OrderedGradient, OfManyElementsTakesThePlaceOfItsSums) {
+  constexpr int64_t kRows = 301, kColumns = 211;
+  const auto w = weight({kRows, kColumns});
+  const Tensor x = device_tensor(device(), {1, kColumns}, normal_floats("x", {1, kColumns}));
+  const Tensor dy = device_tensor(device(), {1, kRows}, normal_floats("dy", {1, kRows}));
+  const std::vector<int64_t> leaf = {0, 1};
+  linear_weight_gradient(context(), x, dy, leaf, *w);
+  std::vector<float> expected;
+  for (const int64_t sum : host<int64_t>(device(), w->ordered_sums())) {
+    expected.push_back(static_cast<float>(static_cast<double>(sum) * 0x1p-52));
+  }
+  gradient_of_sums(context(), *w);
+  EXPECT_EQ(host<float>(device(), w->gradient()), expected);
+}
+
 SWITCHYARD_EACH_BACKEND(OrderedGradient);
 
 }  // namespace
