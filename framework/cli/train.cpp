@@ -11,8 +11,9 @@ namespace switchyard {
 
 static void tell_consequences(const Config& config) {
   const MoeConfig& moe = config.moe;
-  if (!moe.decoder.layers.is_none() &&
-      moe.capacity_of(moe.decoder).priority == CapacityConfig::Priority::kRandom) {
+  const CapacityConfig& capacity = moe.capacity_of(moe.decoder);
+  if (!moe.decoder.layers.is_none() && capacity.overflow != CapacityConfig::Overflow::kDropless &&
+      capacity.priority == CapacityConfig::Priority::kRandom) {
     log_warning(
         "capacity.priority = random in the decoder: in training a later token can take an earlier "
         "one's room, which generation can't repeat; position looks back only");

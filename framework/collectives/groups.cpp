@@ -16,6 +16,14 @@ Groups make_groups(Collectives& world, int expert_group_size) {
   return groups;
 }
 
+void split_by_node(Groups& groups, int ranks_per_node) {
+  Collectives& expert = *groups.expert;
+  SWITCHYARD_CHECK(ranks_per_node >= 1 && expert.size() % ranks_per_node == 0, "nodes of ",
+                   ranks_per_node, " out of ", expert.size(), " ranks of an expert group");
+  groups.node = expert.split(expert.rank() / ranks_per_node);
+  groups.across = expert.split(expert.rank() % ranks_per_node);
+}
+
 Share share_of(int64_t count, int64_t parts, int64_t part) {
   SWITCHYARD_CHECK(count >= 0 && part >= 0 && part < parts, "part ", part, " of ", parts, " of ",
                    count);

@@ -14,11 +14,18 @@ struct Groups {
   Collectives* world = nullptr;          // all ranks; not owned
   std::unique_ptr<Collectives> expert;   // P ranks; between them they hold every expert once
   std::unique_ptr<Collectives> replica;  // N/P ranks that hold the same experts
+  // Of `expert`: the ranks on this rank's node, and those at its place in all nodes; see
+  // split_by_node. Null where nobody asked for them.
+  std::unique_ptr<Collectives> node, across;
 };
 
 // Every rank calls it. `world` must outlive the result.
 //   expert_group_size  P; divides world.size()
 Groups make_groups(Collectives& world, int expert_group_size);
+
+// Makes groups.node and groups.across. Every rank calls it.
+//   ranks_per_node  consecutive ranks of an expert group that share a node; divides its size
+void split_by_node(Groups& groups, int ranks_per_node);
 
 // Contiguous shares that differ by at most one, the larger first.
 //   returns  [begin, end) of `part` among `parts`; may be empty

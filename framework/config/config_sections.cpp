@@ -70,12 +70,26 @@ void MoeConfig::describe(Fields& f) {
       "auto", "group_sequences", group_sequences, {1, 1 << 24}, "sequences",
       "Sequences of a routing group, inside which capacity is shared; auto is the smallest "
       "divisor of the batch with 1,024 tokens of the shorter stack.");
+  f.one_of("dispatch", dispatch,
+           {{Dispatch::kAllToAll, "alltoall"},
+            {Dispatch::kAllGather, "allgather"},
+            {Dispatch::kHierarchical, "hierarchical"}},
+           "How tokens travel to their experts and back; alltoall: straight to the rank that holds "
+           "the expert; allgather: every rank gets all; hierarchical: within a node first, then "
+           "between nodes. The results are the same.");
+  f.integer("overlap_chunks", overlap_chunks, {1, 64}, "chunks",
+            "Parts in which they travel, so that one is computed while the next is on its way.");
+  f.one_of("wire_dtype", wire_dtype,
+           {{WireDtype::kSame, "same"}, {WireDtype::kBFloat16, "bfloat16"}},
+           "Of the rows that travel; same: as train.precision; bfloat16 rounds all of them, those "
+           "too that stay on their rank.");
   f.section("capacity", capacity, "How many tokens of a routing group an expert takes.");
   f.section("losses", losses, "Auxiliary losses, summed over the mixture layers.");
   f.section_with("encoder", "The mixtures of the encoder.", [&] { encoder.describe(f, capacity); });
   f.section_with("decoder", "The mixtures of the decoder.", [&] { decoder.describe(f, capacity); });
   f.inert_if(encoder.layers.is_none() && decoder.layers.is_none(),
-             {"experts", "expert_dropout", "capacity", "losses"},
+             {"experts", "expert_dropout", "dispatch", "overlap_chunks", "wire_dtype", "capacity",
+              "losses"},
              "encoder and decoder have 'layers: none'");
 }
 
@@ -100,8 +114,16 @@ void CapacityConfig::describe(Fields& f) {
                "Room per expert outright, in training and evaluation; 0 drops every token.");
   f.boolean("padding_takes_capacity", padding_takes_capacity,
             "Whether padding takes room like a token, as in Hugging Face.");
-  f.one_of("overflow", overflow, {{Overflow::kDrop, "drop"}},
-           "What happens to a token without room; drop: the layer adds nothing to it.");
+  f.one_of("overflow", overflow,
+           {{Overflow::kDrop, "drop"},
+            {Overflow::kReroute, "reroute"},
+            {Overflow::kDropless, "dropless"}},
+           "What happens to a token without room; drop: the layer adds nothing to it; reroute: it "
+           "goes to the next expert by score that has room; dropless: there is always room.");
+  f.integer_or(
+      "none", "max_tokens_per_round", max_tokens_per_round, {64, 1 << 30}, "tokens",
+      "That a rank takes from all ranks at once, to bound its memory: more come in several "
+      "rounds, and backward sends them again; none: in one round.");
   f.one_of("priority", priority,
            {{Priority::kPosition, "position"},
             {Priority::kProbability, "probability"},
@@ -111,6 +133,12 @@ void CapacityConfig::describe(Fields& f) {
            "position.");
   f.inert_if(tokens.has_value(), {"train_factor", "eval_factor", "min_tokens", "rounding"},
              "'tokens' sets the room outright");
+  f.inert_if(overflow == Overflow::kDropless,
+             {"train_factor", "eval_factor", "min_tokens", "rounding", "tokens",
+              "padding_takes_capacity", "priority"},
+             "'overflow' is dropless");
+  f.inert_if(overflow != Overflow::kDropless, {"max_tokens_per_round"},
+             "'overflow' is not dropless");
 }
 
 void MoeLossesConfig::describe(Fields& f) {
@@ -281,6 +309,9 @@ void TrainConfig::describe(Fields& f) {
 void ParallelConfig::describe(Fields& f) {
   f.integer_or("auto", "expert", expert, {1, 65'536}, "ranks",
                "Ranks that share the experts out among them; auto is all ranks of the job.");
+  f.integer_or("auto", "ranks_per_node", ranks_per_node, {1, 65'536}, "ranks",
+               "Consecutive ranks that moe.dispatch: hierarchical takes for one node; auto: those "
+               "on one host.");
   f.integer_or("auto", "threads", threads, {1, 4096}, "threads",
                "Of each rank; auto shares the machine's cores out among its ranks.");
 }

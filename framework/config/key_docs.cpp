@@ -24,7 +24,7 @@ class KeyCollector : public Fields {
     for (const char* key : keys) {
       const std::string inert = without_index(path().empty() ? key : path() + "." + key);
       for (KeyDoc& doc : docs)
-        if (doc.path == inert) doc.inert_when = when;
+        if (doc.path == inert) doc.inert_when += (doc.inert_when.empty() ? "" : ", or ") + when;
     }
   }
 

@@ -14,7 +14,7 @@ class Fields;
 
 struct CapacityConfig {
   enum class Rounding { kCeil, kFloor };
-  enum class Overflow { kDrop };
+  enum class Overflow { kDrop, kReroute, kDropless };
   enum class Priority { kPosition, kProbability, kRandom };
 
   double train_factor = 1.25;
@@ -24,6 +24,7 @@ struct CapacityConfig {
   std::optional<int64_t> tokens;  // set: this is the capacity; the four keys above have no say
   bool padding_takes_capacity = false;
   Overflow overflow = Overflow::kDrop;
+  std::optional<int64_t> max_tokens_per_round;  // empty: everything in one round
   Priority priority = Priority::kPosition;
 
   void describe(Fields& f);
@@ -63,9 +64,15 @@ struct MoeStackConfig {
 };
 
 struct MoeConfig {
+  enum class Dispatch { kAllToAll, kAllGather, kHierarchical };
+  enum class WireDtype { kSame, kBFloat16 };
+
   int64_t experts = 8;
   std::optional<double> expert_dropout;    // empty: see resolve_expert_dropout in config/resolve.h
   std::optional<int64_t> group_sequences;  // empty: see resolve_group_sequences in config/resolve.h
+  Dispatch dispatch = Dispatch::kAllToAll;
+  int64_t overlap_chunks = 1;
+  WireDtype wire_dtype = WireDtype::kSame;
   CapacityConfig capacity;
   MoeLossesConfig losses;
   MoeStackConfig encoder;

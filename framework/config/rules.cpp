@@ -252,8 +252,9 @@ void check_stack(const Config& config, const MoeStackConfig& stack, const std::s
 // A decoder must not learn from tokens that come later: generation doesn't have them.
 void check_priority(const Config& config) {
   const MoeStackConfig& decoder = config.moe.decoder;
-  if (decoder.layers.is_none() ||
-      config.moe.capacity_of(decoder).priority != CapacityConfig::Priority::kProbability)
+  const CapacityConfig& capacity = config.moe.capacity_of(decoder);
+  if (decoder.layers.is_none() || capacity.overflow == CapacityConfig::Overflow::kDropless ||
+      capacity.priority != CapacityConfig::Priority::kProbability)
     return;
   const bool own = config.origins.given("moe.decoder.capacity.priority");
   throw ConfigError(
@@ -262,6 +263,18 @@ void check_priority(const Config& config) {
                   own ? "decoder." : ""),
       config.origins.of({"moe.decoder.capacity.priority", "moe.capacity.priority"}),
       own ? "use position or random there" : "add moe.decoder.capacity: {priority: position}");
+}
+
+void check_dispatch(const Config& config) {
+  if (config.parallel.ranks_per_node && config.moe.dispatch != MoeConfig::Dispatch::kHierarchical)
+    throw ConfigError("parallel.ranks_per_node has no effect when moe.dispatch is not hierarchical",
+                      config.origins.of({"parallel.ranks_per_node"}),
+                      "remove it, or set moe.dispatch: hierarchical");
+  if (config.moe.wire_dtype == MoeConfig::WireDtype::kBFloat16 &&
+      config.train.precision == TrainConfig::Precision::kBFloat16)
+    throw ConfigError("moe.wire_dtype = bfloat16 has no effect when train.precision is bfloat16",
+                      config.origins.of({"moe.wire_dtype", "train.precision"}),
+                      "remove it: rows travel as bfloat16 already");
 }
 
 void check_load_balance(const Config& config) {
@@ -300,6 +313,7 @@ void check_rules(const Config& config, const ChoiceTables& tables) {
   check_batch(config);
   check_priority(config);
   check_load_balance(config);
+  check_dispatch(config);
   check_choice(config, tables, "router", config.moe.encoder.router, "moe.encoder.router");
   check_choice(config, tables, "router", config.moe.decoder.router, "moe.decoder.router");
   check_choice(config, tables, "optimizer", config.optimizer, "optimizer");
@@ -315,6 +329,17 @@ void check_layout(const Config& config, int64_t ranks) {
                   ranks == 1 ? "" : "s"),
       config.origins.of({"parallel.expert"}),
       fmt::format("use {}, or start {} or {} ranks", divisors_text(ranks), fewer, fewer + group));
+}
+
+void check_nodes(const Config& config, int64_t expert_group, int64_t ranks_per_node) {
+  if (expert_group % ranks_per_node == 0 || ranks_per_node % expert_group == 0) return;
+  throw ConfigError(
+      fmt::format(
+          "moe.dispatch = hierarchical can't cut expert groups of {} ranks into nodes of {}",
+          expert_group, ranks_per_node),
+      config.origins.of({"parallel.ranks_per_node", "moe.dispatch"}),
+      fmt::format("use {} ranks per node, another parallel.expert, or dispatch: alltoall",
+                  divisors_text(expert_group)));
 }
 
 }  // namespace switchyard

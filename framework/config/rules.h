@@ -16,4 +16,8 @@ void check_rules(const Config& config, const ChoiceTables& tables);
 // What depends on the number of ranks: parallel.expert must divide it.
 void check_layout(const Config& config, int64_t ranks);
 
+// For moe.dispatch: hierarchical: expert groups are whole nodes, or stand inside one.
+//   ranks_per_node  parallel.ranks_per_node, or what was found for auto
+void check_nodes(const Config& config, int64_t expert_group, int64_t ranks_per_node);
+
 }  // namespace switchyard

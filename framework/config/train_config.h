@@ -35,7 +35,8 @@ struct TrainConfig {
 };
 
 struct ParallelConfig {
-  std::optional<int64_t> expert;  // ranks of an expert group; empty: all of the job
+  std::optional<int64_t> expert;          // ranks of an expert group; empty: all of the job
+  std::optional<int64_t> ranks_per_node;  // empty: ranks of one host
   std::optional<int64_t>
       threads;  // per rank; empty: the machine's cores shared out among its ranks
 

@@ -13,6 +13,11 @@ struct CapacityRule {
   //   kProbability  those of the highest gate weight, ties by position; looks at later tokens
   //   kRandom       by a number of each token; in evaluation by position
   enum class Priority : uint8_t { kPosition, kProbability, kRandom };
+  // What becomes of a choice without room.
+  //   kDrop      nothing: the layer adds nothing to the token
+  //   kReroute   the token goes to the next expert by score that has room
+  //   kDropless  there is always room: nothing of this rule but `overflow` has a say
+  enum class Overflow : uint8_t { kDrop, kReroute, kDropless };
 
   double train_factor = 1.25, eval_factor = 2.0;
   int64_t min_tokens = 4;
@@ -20,6 +25,7 @@ struct CapacityRule {
   std::optional<int64_t> tokens;  // given: the capacity, whatever the rest says; 0 is allowed
   bool padding_takes_capacity = false;
   Priority priority = Priority::kPosition;
+  Overflow overflow = Overflow::kDrop;
 };
 
 // C = max(min_tokens, round(factor * K * group_tokens / E)) (Fedus 2021, eq. 3, per routing group).

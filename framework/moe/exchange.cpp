@@ -1,156 +1,219 @@
 #include "moe/exchange.h"
 
-#include <algorithm>
-#include <numeric>
-
 namespace switchyard {
+namespace {
 
-RaggedRows ExchangePlan::ragged() const {
-  return {.offsets = offsets,
-          .device_offsets = {},
-          .index = index,
-          .scale = {},
-          .leaf_offsets = leaf_offsets};
+// What a rank says of itself before an exchange.
+struct Header {
+  int64_t rank;  // of the job
+  int64_t layer, step, phase, part;
+  int64_t number;  // rows to the rank that reads this
+};
+constexpr int64_t kHeaderNumbers = sizeof(Header) / sizeof(int64_t);
+
+std::string text_of(ExchangePhase phase) {
+  switch (phase) {
+    case ExchangePhase::kCounts:
+      return "counts";
+    case ExchangePhase::kKeys:
+      return "keys to experts";
+    case ExchangePhase::kRows:
+      return "rows to experts";
+    case ExchangePhase::kResults:
+      return "results to owners";
+    case ExchangePhase::kKeysAgain:
+      return "keys to experts again";
+    case ExchangePhase::kRowsAgain:
+      return "rows to experts again";
+    case ExchangePhase::kGradients:
+      return "gradients to experts";
+    case ExchangePhase::kInputGradients:
+      return "gradients to owners";
+  }
+  return "exchange " + std::to_string(static_cast<int64_t>(phase));
 }
 
-Exchange::Counts Exchange::gather_counts(LayerContext& ctx, const TokenRows& rows,
-                                         TensorView kept) const {
+// "layer 3, step 11, rows to experts, part 0"
+std::string text_of(const Header& header) {
+  return "layer " + std::to_string(header.layer) + ", step " + std::to_string(header.step) + ", " +
+         text_of(static_cast<ExchangePhase>(header.phase)) + ", part " +
+         std::to_string(header.part);
+}
+
+constexpr const char* kAdvice = "this is a defect of the program: please report it with the config";
+
+// Rows of a part as one piece, where they stand.
+bool in_one_piece(const ExchangePart& part) { return part.sending.size() == 1; }
+
+TensorView piece_of(const ExchangePart& part, TensorView rows) {
+  return rows.rows(part.sending[0].begin, part.sending[0].end);
+}
+
+}  // namespace
+
+Exchange::Exchange(uint16_t layer, int64_t experts, Options options)
+    : layer_(layer), experts_(experts), options_(std::move(options)) {
+  if (!options_.dispatch) options_.dispatch = make_all_to_all_dispatch();
+}
+
+std::vector<int64_t> Exchange::meet(LayerContext& ctx, ExchangePhase phase, int64_t part,
+                                    std::span<const int64_t> numbers) const {
   const ScratchScope scope(ctx.scratch);
   Collectives& group = *ctx.groups.expert;
-  const auto ranks = static_cast<size_t>(group.size());
-
-  // Where every rank stands, and how many rows of counts it will send.
-  const int64_t here[] = {layer_, ctx.step, rows.groups()};
-  const TensorView mine = ctx.scratch.allocate(DType::kInt64, {1, 3});
-  const TensorView all = ctx.scratch.allocate(DType::kInt64, {group.size(), 3});
-  upload(ctx, std::span<const int64_t>(here), mine);
-  const std::vector<int64_t> one_each(ranks, 1);
-  group.all_gather(ctx.stream, mine, one_each, all)->wait();
-  const auto places = read_back_as<int64_t>(ctx, all);
-
-  Counts counts;
-  for (size_t rank = 0; rank < ranks; ++rank) {
-    const int64_t* there = &places[rank * 3];
-    if (there[0] != here[0] || there[1] != here[1]) {
-      throw RankError("ranks are out of step: rank " + std::to_string(rank) +
-                          " of the expert group is at layer " + std::to_string(there[0]) +
-                          ", step " + std::to_string(there[1]),
-                      "layer " + std::to_string(here[0]) + ", step " + std::to_string(here[1]) +
-                          ", rank " + std::to_string(current_rank()),
-                      "this is a defect of the program: please report it with the config");
+  const int64_t ranks = group.size();
+  Header mine{.rank = ctx.groups.world->rank(),
+              .layer = layer_,
+              .step = ctx.step,
+              .phase = static_cast<int64_t>(phase),
+              .part = part,
+              .number = 0};
+  std::vector<int64_t> out;
+  for (const int64_t number : numbers) {
+    mine.number = number;
+    for (const int64_t field : {mine.rank, mine.layer, mine.step, mine.phase, mine.part, number}) {
+      out.push_back(field);
     }
-    counts.leaves_of_rank.push_back(there[2]);
   }
-  const int64_t leaves =
-      std::accumulate(counts.leaves_of_rank.begin(), counts.leaves_of_rank.end(), int64_t{0});
-  const TensorView local = ctx.scratch.allocate(DType::kInt64, {rows.groups(), experts_});
-  const TensorView gathered = ctx.scratch.allocate(DType::kInt64, {leaves, experts_});
-  count_choices(ctx, kept, rows.group_offsets, local);
-  group.all_gather(ctx.stream, local, counts.leaves_of_rank, gathered)->wait();
-  counts.rows = read_back_as<int64_t>(ctx, gathered);
-  return counts;
+  const TensorView send = ctx.scratch.allocate(DType::kInt64, {ranks, kHeaderNumbers});
+  const TensorView received = ctx.scratch.allocate(DType::kInt64, {ranks, kHeaderNumbers});
+  upload(ctx, std::span<const int64_t>(out), send);
+  const std::vector<int64_t> one_each(static_cast<size_t>(ranks), 1);
+  group.all_to_all(ctx.stream, send, one_each, received, one_each)->wait();
+
+  const auto in = read_back_as<int64_t>(ctx, received);
+  std::vector<int64_t> told;
+  for (size_t at = 0; at < in.size(); at += kHeaderNumbers) {
+    const Header there{in[at], in[at + 1], in[at + 2], in[at + 3], in[at + 4], in[at + 5]};
+    const bool together = there.layer == mine.layer && there.step == mine.step &&
+                          there.phase == mine.phase && there.part == mine.part;
+    if (!together) {
+      throw RankError(
+          "ranks are out of step: rank " + std::to_string(there.rank) + " is at " + text_of(there),
+          text_of(mine) + ", rank " + std::to_string(mine.rank), kAdvice);
+    }
+    told.push_back(there.number);
+  }
+  return told;
 }
 
-TensorView Exchange::exchange_keys(LayerContext& ctx, const TokenRows& rows,
-                                   const ExchangePlan& plan) const {
-  const ScratchScope scope(ctx.scratch);
-  const TensorView sent = ctx.scratch.allocate(DType::kInt64, {plan.sent});
-  const TensorView received = ctx.scratch.allocate(DType::kInt64, {plan.received});
-  const TensorView keys = ctx.saved.allocate(DType::kInt64, {plan.received});
-  gather_row_keys(ctx, rows.global_index, plan.source, plan.position.shape()[1], sent);
-  ctx.groups.expert->all_to_all(ctx.stream, sent, plan.send_rows, received, plan.received_rows)
-      ->wait();
-  gather_row_keys(ctx, received, plan.index, 1, keys);  // into compact order, choices stay
-  return keys;
-}
-
-ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorView kept,
-                             bool with_keys) const {
-  const Counts counts = gather_counts(ctx, rows, kept);
-  const Collectives& group = *ctx.groups.expert;
-  const int ranks = group.size();
-  const auto count = [&](int64_t leaf, int64_t expert) {
-    return counts.rows[static_cast<size_t>(leaf * experts_ + expert)];
-  };
-  std::vector<int64_t> first_leaf(static_cast<size_t>(ranks) + 1, 0);
-  std::partial_sum(counts.leaves_of_rank.begin(), counts.leaves_of_rank.end(),
-                   first_leaf.begin() + 1);
-  const auto rows_from = [&](int rank, int64_t expert) {
-    int64_t sum = 0;
-    const auto at = static_cast<size_t>(rank);
-    for (int64_t leaf = first_leaf[at]; leaf < first_leaf[at + 1]; ++leaf) {
-      sum += count(leaf, expert);
-    }
-    return sum;
-  };
-  const ExpertRange mine = experts_of_rank(experts_, ranks, group.rank());
-
-  ExchangePlan plan;
-  std::vector<int64_t> next_received;  // where the next run of each rank's rows starts
-  for (int rank = 0; rank < ranks; ++rank) {
-    const ExpertRange theirs = experts_of_rank(experts_, ranks, rank);
-    int64_t send = 0, receive = 0;
-    for (int64_t e = 0; e < theirs.count; ++e) send += rows_from(group.rank(), theirs.first + e);
-    for (int64_t e = 0; e < mine.count; ++e) receive += rows_from(rank, mine.first + e);
-    next_received.push_back(plan.received);
-    plan.send_rows.push_back(send);
-    plan.received_rows.push_back(receive);
-    plan.sent += send;
-    plan.received += receive;
+ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorView kept) const {
+  Collectives& group = *ctx.groups.expert;
+  ExchangeCounts counts{.experts = experts_, .first_leaf = {0}, .rows = {}};
+  const std::vector<int64_t> mine(static_cast<size_t>(group.size()), rows.groups());
+  const std::vector<int64_t> leaves = meet(ctx, ExchangePhase::kCounts, 0, mine);
+  for (const int64_t of_rank : leaves) {
+    counts.first_leaf.push_back(counts.first_leaf.back() + of_rank);
   }
-
-  // The compact order of an expert is by rank, leaf and token: the order of the global batch, since
-  // consecutive ranks hold consecutive leaves.
-  std::vector<int32_t> index;
-  index.reserve(static_cast<size_t>(plan.received));
-  plan.offsets.push_back(0);
-  plan.leaf_offsets.push_back(0);
-  for (int64_t e = 0; e < mine.count; ++e) {
-    for (int rank = 0; rank < ranks; ++rank) {
-      const auto at = static_cast<size_t>(rank);
-      for (int64_t leaf = first_leaf[at]; leaf < first_leaf[at + 1]; ++leaf) {
-        const int64_t run = count(leaf, mine.first + e);
-        if (run == 0) continue;
-        for (int64_t i = 0; i < run; ++i) {
-          index.push_back(static_cast<int32_t>(next_received[at]++));
-        }
-        plan.leaf_offsets.push_back(static_cast<int64_t>(index.size()));
-      }
-    }
-    plan.offsets.push_back(static_cast<int64_t>(index.size()));
+  {
+    const ScratchScope scope(ctx.scratch);
+    const TensorView local = ctx.scratch.allocate(DType::kInt64, {rows.groups(), experts_});
+    const TensorView gathered =
+        ctx.scratch.allocate(DType::kInt64, {counts.first_leaf.back(), experts_});
+    count_choices(ctx, kept, rows.group_offsets, local);
+    group.all_gather(ctx.stream, local, leaves, gathered)->wait();
+    counts.rows = read_back_as<int64_t>(ctx, gathered);
   }
-  plan.index = ctx.saved.allocate(DType::kInt32, {plan.received});
-  upload(ctx, std::span<const int32_t>(index), plan.index);
-
+  ExchangePlan plan = plan_exchange(std::move(counts), group.rank(), options_.schedule);
   plan.source = ctx.saved.allocate(DType::kInt32, {kept.elements()});
   plan.position = ctx.saved.allocate(DType::kInt32, kept.shape());
   order_choices(ctx, kept, experts_, plan.source, plan.position);
-  if (with_keys) plan.keys = exchange_keys(ctx, rows, plan);
   return plan;
 }
 
-TensorView Exchange::to_experts(LayerContext& ctx, const ExchangePlan& plan, TensorView x,
-                                Arena& arena) const {
-  const TensorView rows = ctx.scratch.allocate(x.dtype(), {plan.sent, x.shape()[1]});
-  const int64_t choices = plan.position.shape()[1];
-  gather_rows(ctx, x, plan.source, choices, rows);
-  return send_rows(ctx, plan, rows, arena);
+std::unique_ptr<Work> Exchange::move(LayerContext& ctx, ExchangePhase phase, int64_t part,
+                                     const Traffic& traffic, TensorView send,
+                                     TensorView received) const {
+  const int here = ctx.groups.expert->rank();
+  const std::vector<int64_t> told = meet(ctx, phase, part, traffic.sent_by(here));
+  for (int from = 0; from < traffic.ranks; ++from) {
+    const int64_t expected = traffic.at(from, here);
+    const int64_t coming = told[static_cast<size_t>(from)];
+    if (coming == expected) continue;
+    const int64_t rank = ctx.groups.world->rank();
+    const Header place{rank, layer_, ctx.step, static_cast<int64_t>(phase), part, 0};
+    throw RankError("ranks disagree on an exchange: rank " + std::to_string(from) +
+                        " of the expert group sends " + std::to_string(coming) + " rows, rank " +
+                        std::to_string(here) + " expects " + std::to_string(expected),
+                    text_of(place) + ", rank " + std::to_string(rank), kAdvice);
+  }
+  const bool converted =
+      options_.wire_bfloat16 && send.dtype() != DType::kInt64 && send.dtype() != DType::kBFloat16;
+  if (!converted) return options_.dispatch->move(ctx, traffic, send, received);
+  const TensorView send_wire = ctx.scratch.allocate(DType::kBFloat16, send.shape());
+  const TensorView received_wire = ctx.scratch.allocate(DType::kBFloat16, received.shape());
+  copy(ctx, send, send_wire);
+  return work_then(options_.dispatch->move(ctx, traffic, send_wire, received_wire),
+                   [&ctx, received_wire, received] { copy(ctx, received_wire, received); });
 }
 
-TensorView Exchange::send_rows(LayerContext& ctx, const ExchangePlan& plan, TensorView rows,
-                               Arena& arena) const {
-  const TensorView received = arena.allocate(rows.dtype(), {plan.received, rows.shape()[1]});
-  ctx.groups.expert->all_to_all(ctx.stream, rows, plan.send_rows, received, plan.received_rows)
-      ->wait();
-  return received;
+std::unique_ptr<Work> Exchange::send_tokens(LayerContext& ctx, const ExchangePlan& plan,
+                                            const ExchangePart& part, ExchangePhase phase,
+                                            TensorView x, TensorView received) const {
+  const TensorView send = ctx.scratch.allocate(x.dtype(), {part.sent, x.shape()[1]});
+  int64_t next = 0;
+  for (const auto& [begin, end] : part.sending) {
+    gather_rows(ctx, x, plan.source.rows(begin, end), plan.choices(),
+                send.rows(next, next + end - begin));
+    next += end - begin;
+  }
+  return move(ctx, phase, part.number, plan.traffic[static_cast<size_t>(part.number)], send,
+              received);
 }
 
-TensorView Exchange::to_owners(LayerContext& ctx, const ExchangePlan& plan, TensorView computed,
-                               Arena& arena) const {
-  const TensorView returned = arena.allocate(computed.dtype(), {plan.sent, computed.shape()[1]});
-  ctx.groups.expert->all_to_all(ctx.stream, computed, plan.received_rows, returned, plan.send_rows)
+std::unique_ptr<Work> Exchange::send_rows(LayerContext& ctx, const ExchangePlan& plan,
+                                          const ExchangePart& part, ExchangePhase phase,
+                                          TensorView rows, TensorView received) const {
+  TensorView send;
+  if (in_one_piece(part)) {
+    send = piece_of(part, rows);
+  } else {
+    send = ctx.scratch.allocate(rows.dtype(), {part.sent, rows.shape()[1]});
+    int64_t next = 0;
+    for (const auto& [begin, end] : part.sending) {
+      copy(ctx, rows.rows(begin, end), send.rows(next, next + end - begin));
+      next += end - begin;
+    }
+  }
+  return move(ctx, phase, part.number, plan.traffic[static_cast<size_t>(part.number)], send,
+              received);
+}
+
+std::unique_ptr<Work> Exchange::return_rows(LayerContext& ctx, const ExchangePlan& plan,
+                                            const ExchangePart& part, ExchangePhase phase,
+                                            TensorView computed, TensorView returned) const {
+  const Traffic back = plan.traffic[static_cast<size_t>(part.number)].transposed();
+  if (in_one_piece(part)) {
+    return move(ctx, phase, part.number, back, computed, piece_of(part, returned));
+  }
+  const TensorView arrived =
+      ctx.scratch.allocate(computed.dtype(), {part.sent, computed.shape()[1]});
+  auto work = move(ctx, phase, part.number, back, computed, arrived);
+  return work_then(std::move(work), [&ctx, sending = part.sending, arrived, returned] {
+    int64_t next = 0;
+    for (const auto& [begin, end] : sending) {
+      copy(ctx, arrived.rows(next, next + end - begin), returned.rows(begin, end));
+      next += end - begin;
+    }
+  });
+}
+
+TensorView Exchange::exchange_keys(LayerContext& ctx, const ExchangePlan& plan,
+                                   const ExchangePart& part, ExchangePhase phase,
+                                   const TokenRows& rows, Arena& arena) const {
+  const TensorView keys = arena.allocate(DType::kInt64, {part.received});
+  const ScratchScope scope(ctx.scratch);
+  const TensorView send = ctx.scratch.allocate(DType::kInt64, {part.sent});
+  const TensorView received = ctx.scratch.allocate(DType::kInt64, {part.received});
+  int64_t next = 0;
+  for (const auto& [begin, end] : part.sending) {
+    gather_row_keys(ctx, rows.global_index, plan.source.rows(begin, end), plan.choices(),
+                    send.rows(next, next + end - begin));
+    next += end - begin;
+  }
+  move(ctx, phase, part.number, plan.traffic[static_cast<size_t>(part.number)], send, received)
       ->wait();
-  return returned;
+  gather_row_keys(ctx, received, part.index, 1, keys);  // into compact order, choices stay
+  return keys;
 }
 
 }  // namespace switchyard

@@ -1,66 +1,89 @@
 // Brings the kept rows of all ranks of the expert group to the ranks that hold their experts, and
-// the results back. Rows travel sorted by (expert, token, choice); the two directions are each
-// other's transpose, so backward uses the same two functions the other way round.
+// the results back; backward uses the same functions for gradients. Before anything travels, the
+// ranks compare where they are in the program and how many rows each means to send.
 #pragma once
 
-#include <vector>
-
-#include "layers/layer_context.h"
-#include "ops/grouped_mat_mul.h"
+#include "moe/exchange_plan.h"
 
 namespace switchyard {
 
-// One layer's agreement of all ranks of the expert group on who sends how many rows to whom.
-struct ExchangePlan {
-  std::vector<int64_t> send_rows, received_rows;  // by rank of the expert group
-  int64_t sent = 0, received = 0;                 // their sums
-  std::vector<int64_t> offsets;                   // [L + 1], see RaggedRows
-  std::vector<int64_t> leaf_offsets;              // boundaries of every (expert, rank, leaf) run
-  TensorView source;                              // int32 [T * K]: flat choice of each sent row
-  TensorView position;                            // int32 [T, K]: sent row of each choice, or -1
-  TensorView index;                               // int32 [received], see RaggedRows
-  TensorView keys;  // int64 [received], compact order: see random_row; absent unless asked for
-
-  RaggedRows ragged() const;
+// The exchanges of a layer, in program order. Ranks that meet in different ones are out of step.
+enum class ExchangePhase : int64_t {
+  kCounts,
+  kKeys,
+  kRows,
+  kResults,
+  kKeysAgain,  // these two: backward in rounds, which kept no received row
+  kRowsAgain,
+  kGradients,
+  kInputGradients
 };
 
 class Exchange {
  public:
-  //   layer    names the layer in errors and checks
+  struct Options {
+    std::unique_ptr<Dispatch> dispatch;  // null: make_all_to_all_dispatch()
+    ExchangeSchedule schedule;
+    // Rows travel as bfloat16, whatever activations are. A row that stays on its rank is rounded
+    // too, so that the layout can't show.
+    bool wire_bfloat16 = false;
+  };
+
+  //   layer    names the layer in errors and checks, see layer_id
   //   experts  of the layer, over all ranks
-  Exchange(uint16_t layer, int64_t experts) : layer_(layer), experts_(experts) {}
+  Exchange(uint16_t layer, int64_t experts, Options options);
 
   // Counts the kept choices, tells all ranks, and lays out what will travel. Every rank of the
-  // expert group calls it. Throws RankError where the ranks are not at the same layer and step.
-  //   kept       int32 [T, K], see plan_capacity
-  //   with_keys  whether the received rows' keys are wanted; the same on every rank
-  ExchangePlan agree(LayerContext& ctx, const TokenRows& rows, TensorView kept,
-                     bool with_keys) const;
+  // expert group calls it. Throws RankError where the ranks are not at the same layer, step and
+  // phase; so do all functions below.
+  //   kept  int32 [T, K], see plan_capacity
+  ExchangePlan agree(LayerContext& ctx, const TokenRows& rows, TensorView kept) const;
 
-  // Leaves what it sent in ctx.scratch, for the caller's scope to take back.
-  //   x        [T, D]
-  //   returns  [received, D] in `arena`, in rank order, each rank's rows by (expert, token, choice)
-  TensorView to_experts(LayerContext& ctx, const ExchangePlan& plan, TensorView x,
-                        Arena& arena) const;
-  // The same for rows that already stand in sending order [sent, D].
-  TensorView send_rows(LayerContext& ctx, const ExchangePlan& plan, TensorView rows,
-                       Arena& arena) const;
-  //   computed  [received, D]
-  //   returns   [sent, D] in `arena`: row i belongs to choice source[i]
-  TensorView to_owners(LayerContext& ctx, const ExchangePlan& plan, TensorView computed,
-                       Arena& arena) const;
+  // The functions below are for one part of a plan. Every rank of the expert group calls them; they
+  // throw RankError where a rank sends another number of rows than its receiver expects. Until
+  // wait() has returned, their buffers and what they took from ctx.scratch must stay.
+
+  // Starts to send tokens.
+  //   x         [T, D]
+  //   received  [part.received, D], by sending rank, each one's rows by (expert, token, choice)
+  std::unique_ptr<Work> send_tokens(LayerContext& ctx, const ExchangePlan& plan,
+                                    const ExchangePart& part, ExchangePhase phase, TensorView x,
+                                    TensorView received) const;
+  // The same for rows that stand in sending order already.
+  //   rows  [plan.sent, D]
+  std::unique_ptr<Work> send_rows(LayerContext& ctx, const ExchangePlan& plan,
+                                  const ExchangePart& part, ExchangePhase phase, TensorView rows,
+                                  TensorView received) const;
+  // Starts to send back what came of received rows.
+  //   computed  [part.received, D]
+  //   returned  [plan.sent, D]: row i belongs to choice source[i]; only this part's are written
+  std::unique_ptr<Work> return_rows(LayerContext& ctx, const ExchangePlan& plan,
+                                    const ExchangePart& part, ExchangePhase phase,
+                                    TensorView computed, TensorView returned) const;
+  // The keys of a part's received rows, int64 [part.received] in `arena`, compact order.
+  TensorView exchange_keys(LayerContext& ctx, const ExchangePlan& plan, const ExchangePart& part,
+                           ExchangePhase phase, const TokenRows& rows, Arena& arena) const;
+
+  const Dispatch& dispatch() const { return *options_.dispatch; }
+  const ExchangeSchedule& schedule() const { return options_.schedule; }
+  // Of a row of activations on its way.
+  DType wire_dtype(DType activations) const {
+    return options_.wire_bfloat16 ? DType::kBFloat16 : activations;
+  }
 
  private:
-  struct Counts {
-    std::vector<int64_t> leaves_of_rank;
-    std::vector<int64_t> rows;  // [leaves of all ranks, E]
-  };
-  Counts gather_counts(LayerContext& ctx, const TokenRows& rows, TensorView kept) const;
-  TensorView exchange_keys(LayerContext& ctx, const TokenRows& rows,
-                           const ExchangePlan& plan) const;
+  // Tells every rank of the expert group where this one is, and a number.
+  //   numbers  [ranks]: one for each rank
+  //   returns  [ranks]: what each rank has told this one
+  std::vector<int64_t> meet(LayerContext& ctx, ExchangePhase phase, int64_t part,
+                            std::span<const int64_t> numbers) const;
+  std::unique_ptr<Work> move(LayerContext& ctx, ExchangePhase phase, int64_t part,
+                             const Traffic& traffic, TensorView send, TensorView received) const;
+  std::string place(const LayerContext& ctx, ExchangePhase phase, int64_t part) const;
 
   uint16_t layer_;
   int64_t experts_;
+  Options options_;
 };
 
 }  // namespace switchyard

@@ -26,15 +26,20 @@ void Experts::drop(LayerContext& ctx, TensorView row_keys, TensorView x) const {
           x);
 }
 
-TensorView Experts::forward(LayerContext& ctx, const RaggedRows& rows, TensorView x,
-                            TensorView row_keys, Saved& saved, Arena& arena) {
+void Experts::compute_hidden(LayerContext& ctx, const RaggedRows& rows, TensorView x,
+                             TensorView row_keys, Saved& saved, Arena& saved_arena) {
   const Shape inner{rows.rows(), wi_.shape()[1]};
-  saved.pre_activation = ctx.saved.allocate(x.dtype(), inner);
-  saved.hidden = ctx.saved.allocate(x.dtype(), inner);
-  const TensorView y = arena.allocate(x.dtype(), x.shape());
+  saved.pre_activation = saved_arena.allocate(x.dtype(), inner);
+  saved.hidden = saved_arena.allocate(x.dtype(), inner);
   grouped_linear(ctx, x, RowOrder::kIndexed, wi_, rows, saved.hidden, RowOrder::kCompact,
                  {options_.activation, saved.pre_activation});
   drop(ctx, row_keys, saved.hidden);
+}
+
+TensorView Experts::forward(LayerContext& ctx, const RaggedRows& rows, TensorView x,
+                            TensorView row_keys, Saved& saved, Arena& saved_arena, Arena& arena) {
+  compute_hidden(ctx, rows, x, row_keys, saved, saved_arena);
+  const TensorView y = arena.allocate(x.dtype(), x.shape());
   grouped_linear(ctx, saved.hidden, RowOrder::kCompact, wo_, rows, y, RowOrder::kIndexed);
   return y;
 }

@@ -29,10 +29,14 @@ class Experts : public Module {
   bool drops(const LayerContext& ctx) const { return ctx.training && options_.dropout > 0; }
 
   // returns  [rows, D] in `arena`, standing where the inputs stand (kIndexed order)
-  //   x         [rows, D], read in kIndexed order
-  //   row_keys  int64 [rows], compact order, see random_row; absent unless drops(ctx)
+  //   x            [rows, D], read in kIndexed order
+  //   row_keys     int64 [rows], compact order, see random_row; absent unless drops(ctx)
+  //   saved_arena  where `saved` stands
   TensorView forward(LayerContext& ctx, const RaggedRows& rows, TensorView x, TensorView row_keys,
-                     Saved& saved, Arena& arena);
+                     Saved& saved, Arena& saved_arena, Arena& arena);
+  // Only what backward needs of a forward that was not kept.
+  void compute_hidden(LayerContext& ctx, const RaggedRows& rows, TensorView x, TensorView row_keys,
+                      Saved& saved, Arena& saved_arena);
   // Adds to the weights' gradients.
   //   x, dy    [rows, D], kIndexed order
   //   returns  d(loss)/dx [rows, D] in `arena`, kIndexed order

@@ -4,27 +4,26 @@ namespace switchyard {
 
 MoeLayer::MoeLayer(std::string name, uint16_t layer, std::unique_ptr<Router> router,
                    std::unique_ptr<Experts> experts, const CapacityRule& capacity,
-                   const AuxiliaryLosses& losses)
+                   const AuxiliaryLosses& losses, Exchange::Options exchange)
     : name_(std::move(name)),
       layer_(layer),
       router_(std::move(router)),
-      experts_(std::move(experts)),
-      exchange_(layer, experts_->range().total),
+      experts_(layer, std::move(experts), std::move(exchange)),
       capacity_(capacity),
       losses_(losses),
-      observation_(experts_->range().total, router_->choices()) {}
+      observation_(local_experts().total, router_->choices()) {}
 
 std::unique_ptr<FeedForward::Saved> MoeLayer::make_saved() const {
   return std::make_unique<Saved>();
 }
 
 RouterInput MoeLayer::router_input(const TokenRows& rows, TensorView x) const {
-  return {x, rows, capacity_.padding_takes_capacity ? TensorView() : rows.real};
+  return {x, rows, routes_padding() ? TensorView() : rows.real};
 }
 
 TensorView MoeLayer::without_padding(LayerContext& ctx, const TokenRows& rows, TensorView choices,
                                      Arena& arena) const {
-  if (!capacity_.padding_takes_capacity) return choices;
+  if (!routes_padding()) return choices;
   const TensorView masked = arena.allocate(DType::kInt32, choices.shape());
   mask_choices(ctx, choices, rows.real, masked);
   return masked;
@@ -40,20 +39,30 @@ TensorView MoeLayer::priority(LayerContext& ctx, const TokenRows& rows,
   return numbers;
 }
 
+TensorView MoeLayer::plan(LayerContext& ctx, const TokenRows& rows, const Routing& routing) const {
+  if (drops_none()) return routing.expert;
+  const TensorView kept = ctx.decisions.allocate(DType::kInt32, routing.expert.shape());
+  const int64_t capacity =
+      capacity_of_group(capacity_, ctx.training, router_->choices(), rows.group_tokens, experts());
+  const TensorView first = priority(ctx, rows, routing);
+  if (reroutes()) {
+    plan_reroute(ctx, routing.probs, routing.expert, first, rows.group_offsets, capacity, kept);
+  } else {
+    plan_capacity(ctx, routing.expert, first, rows.group_offsets, experts(), capacity, kept);
+  }
+  return kept;
+}
+
 void MoeLayer::decide(LayerContext& ctx, const TokenRows& rows, Saved& saved) const {
   const ScratchScope scope(ctx.scratch);
-  const Routing& routing = saved.routing;
+  Routing& routing = saved.routing;
   const int64_t choices = router_->choices();
   saved.expert = routing.expert;
   saved.counted = without_padding(ctx, rows, routing.expert, ctx.decisions);
   saved.statistics = allocate_statistics(ctx.decisions, rows.groups(), experts());
   routing_statistics(ctx, routing.logits, routing.probs, saved.counted, rows.group_offsets,
                      saved.statistics);
-
-  saved.kept = ctx.decisions.allocate(DType::kInt32, routing.expert.shape());
-  plan_capacity(ctx, routing.expert, priority(ctx, rows, routing), rows.group_offsets, experts(),
-                capacity_of_group(capacity_, ctx.training, choices, rows.group_tokens, experts()),
-                saved.kept);
+  saved.kept = plan(ctx, rows, routing);
 
   saved.dropped = ctx.decisions.allocate(DType::kInt64, {choices});
   saved.weights = ctx.decisions.allocate(DType::kFloat64, {2});
@@ -61,22 +70,19 @@ void MoeLayer::decide(LayerContext& ctx, const TokenRows& rows, Saved& saved) co
   drop_statistics(ctx, saved.counted, saved.kept, routing.weight, saved.dropped, saved.weights);
   count_choices(ctx, without_padding(ctx, rows, saved.kept, ctx.scratch), rows.group_offsets,
                 saved.kept_counts);
+  if (reroutes()) router_->reroute(ctx, saved.kept, routing);
 }
 
 TensorView MoeLayer::forward(LayerContext& ctx, const TokenRows& rows, TensorView x,
                              FeedForward::Saved& base) {
   auto& saved = static_cast<Saved&>(base);
-  const TensorView decided = ctx.replay ? saved.expert : TensorView();
+  TensorView decided;
+  if (ctx.replay) decided = reroutes() ? saved.kept : saved.expert;
   saved.routing = router_->forward(ctx, router_input(rows, x), decided);
   if (!ctx.replay) decide(ctx, rows, saved);
-  saved.plan = exchange_.agree(ctx, rows, saved.kept, experts_->drops(ctx));
-  const ScratchScope scope(ctx.scratch);
-  saved.received = exchange_.to_experts(ctx, saved.plan, x, ctx.saved);
-  const TensorView computed = experts_->forward(ctx, saved.plan.ragged(), saved.received,
-                                                saved.plan.keys, saved.experts, ctx.scratch);
-  saved.returned = exchange_.to_owners(ctx, saved.plan, computed, ctx.saved);
+  experts_.forward(ctx, rows, saved.kept, x, saved.experts);
   const TensorView y = ctx.saved.allocate(x.dtype(), x.shape());
-  combine_rows(ctx, saved.returned, saved.plan.position, saved.routing.weight, y);
+  combine_rows(ctx, saved.experts.returned, saved.experts.plan.position, saved.routing.weight, y);
   return y;
 }
 
@@ -84,16 +90,14 @@ void MoeLayer::backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
                         const FeedForward::Saved& base, TensorView dy, TensorView dx) {
   const auto& saved = static_cast<const Saved&>(base);
   const Routing& routing = saved.routing;
-  const ExchangePlan& plan = saved.plan;
+  const ExchangePlan& plan = saved.experts.plan;
+  const TensorView returned = saved.experts.returned;
   const ScratchScope scope(ctx.scratch);
-  const TensorView dreturned = ctx.scratch.allocate(x.dtype(), saved.returned.shape());
+  const TensorView dreturned = ctx.scratch.allocate(x.dtype(), returned.shape());
   const TensorView dweight = ctx.scratch.allocate(routing.weight.dtype(), routing.weight.shape());
-  combine_rows_backward(ctx, saved.returned, plan.source, plan.position, routing.weight, dy,
-                        dreturned, dweight);
-  const TensorView dcomputed = exchange_.send_rows(ctx, plan, dreturned, ctx.scratch);
-  const TensorView dreceived = experts_->backward(ctx, plan.ragged(), saved.received, plan.keys,
-                                                  saved.experts, dcomputed, ctx.scratch);
-  const TensorView drows = exchange_.to_owners(ctx, plan, dreceived, ctx.scratch);
+  combine_rows_backward(ctx, returned, plan.source, plan.position, routing.weight, dy, dreturned,
+                        dweight);
+  const TensorView drows = experts_.backward(ctx, rows, x, saved.experts, dreturned);
   combine_rows(ctx, drows, plan.position, TensorView(), dx);
 
   const TensorView dprobs = ctx.scratch.allocate(routing.probs.dtype(), routing.probs.shape());
@@ -110,15 +114,11 @@ void MoeLayer::observe(LayerContext& ctx, const TokenRows& rows, const FeedForwa
   observe_routing(ctx, rows, saved);
   if (!observation_.chosen_by_label.empty()) observe_labels(ctx, rows, saved);
   observe_drops(ctx, saved);
-  const ExchangePlan& plan = saved.plan;
-  const auto here = static_cast<size_t>(ctx.groups.expert->rank());
-  const double sent = static_cast<double>(plan.sent - plan.send_rows[here]);
-  const double row_bytes = static_cast<double>(saved.received.shape()[1]) *
-                           static_cast<double>(size_of(saved.received.dtype()));
-  const double key_bytes = plan.keys.absent() ? 0 : static_cast<double>(sizeof(int64_t));
-  observation_.rows_computed += static_cast<double>(plan.received);
-  observation_.rows_sent += sent;
-  observation_.bytes_sent += sent * (row_bytes + key_bytes);
+  const DistributedExperts::Sent sent = experts_.sent(ctx, saved.experts);
+  observation_.rows_computed += static_cast<double>(saved.experts.plan.received());
+  observation_.rows_sent += static_cast<double>(sent.rows);
+  observation_.bytes_sent += static_cast<double>(sent.bytes);
+  observation_.bytes_sent_again += static_cast<double>(sent.bytes_again);
 }
 
 void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
@@ -186,7 +186,7 @@ void MoeLayer::observe_drops(LayerContext& ctx, const Saved& saved) {
 
 void MoeLayer::collect_weights(std::vector<Weight*>& weights) {
   router_->collect_weights(weights);
-  experts_->collect_weights(weights);
+  experts_.experts().collect_weights(weights);
 }
 
 }  // namespace switchyard

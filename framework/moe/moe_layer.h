@@ -6,8 +6,7 @@
 
 #include "layers/feed_forward.h"
 #include "moe/capacity.h"
-#include "moe/exchange.h"
-#include "moe/experts.h"
+#include "moe/distributed_experts.h"
 #include "moe/losses.h"
 #include "moe/observation.h"
 #include "moe/router.h"
@@ -20,7 +19,7 @@ namespace switchyard {
 struct MoeDecisions {
   TensorView expert;   // int32 [T, K]: choices before drops
   TensorView counted;  // int32 [T, K]: those of them that losses and metrics see
-  TensorView kept;     // int32 [T, K]
+  TensorView kept;     // int32 [T, K]: the experts that choices reach, see plan_capacity
   RoutingStatistics statistics;
   TensorView dropped, weights;  // see drop_statistics
   TensorView kept_counts;       // int64 [G, E]: of `counted`
@@ -30,17 +29,14 @@ class MoeLayer : public FeedForward {
  public:
   struct Saved : FeedForward::Saved, MoeDecisions {
     Routing routing;
-    ExchangePlan plan;
-    TensorView received;  // [rows here, D]
-    Experts::Saved experts;
-    TensorView returned;  // [rows sent, D]
+    DistributedExperts::Saved experts;
   };
 
   //   name    "encoder.block.1.moe"
   //   layer   see layer_id
   MoeLayer(std::string name, uint16_t layer, std::unique_ptr<Router> router,
            std::unique_ptr<Experts> experts, const CapacityRule& capacity,
-           const AuxiliaryLosses& losses);
+           const AuxiliaryLosses& losses, Exchange::Options exchange = {});
 
   std::unique_ptr<FeedForward::Saved> make_saved() const override;
   TensorView forward(LayerContext& ctx, const TokenRows& rows, TensorView x,
@@ -59,8 +55,9 @@ class MoeLayer : public FeedForward {
   // For the backward passes of a step, where losses().needs_global_load().
   void set_global_load(GlobalLoad load) { global_load_ = std::move(load); }
 
+  const Exchange& exchange() const { return experts_.exchange(); }
   const std::string& name() const { return name_; }
-  const ExpertRange& local_experts() const { return experts_->range(); }
+  const ExpertRange& local_experts() const { return experts_.experts().range(); }
 
  private:
   RouterInput router_input(const TokenRows& rows, TensorView x) const;
@@ -70,18 +67,22 @@ class MoeLayer : public FeedForward {
                              Arena& arena) const;
   // Who has room first, [T, K] in ctx.scratch or the routing's weights; absent: by position.
   TensorView priority(LayerContext& ctx, const TokenRows& rows, const Routing& routing) const;
-  // Fills the decisions from saved.routing.
+  bool routes_padding() const { return capacity_.padding_takes_capacity && !drops_none(); }
+  bool reroutes() const { return capacity_.overflow == CapacityRule::Overflow::kReroute; }
+  bool drops_none() const { return capacity_.overflow == CapacityRule::Overflow::kDropless; }
+  // Who gets room, int32 [T, K] in ctx.decisions.
+  TensorView plan(LayerContext& ctx, const TokenRows& rows, const Routing& routing) const;
+  // Fills the decisions from saved.routing; rerouted choices then land where they were sent.
   void decide(LayerContext& ctx, const TokenRows& rows, Saved& saved) const;
   void observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   void observe_labels(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   void observe_drops(LayerContext& ctx, const Saved& saved);
-  int64_t experts() const { return experts_->range().total; }
+  int64_t experts() const { return local_experts().total; }
 
   std::string name_;
   uint16_t layer_;
   std::unique_ptr<Router> router_;
-  std::unique_ptr<Experts> experts_;
-  Exchange exchange_;
+  DistributedExperts experts_;
   CapacityRule capacity_;
   AuxiliaryLosses losses_;
   MoeObservation observation_;

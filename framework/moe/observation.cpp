@@ -8,9 +8,10 @@ void MoeObservation::each(Self& self, Visit visit) {
                      &self.chosen_by_label}) {
     for (auto& value : *list) visit(value);
   }
-  for (auto* value : {&self.tokens, &self.weight, &self.weight_lost, &self.entropy,
-                      &self.top_probability, &self.load_balance, &self.router_z,
-                      &self.rows_computed, &self.rows_sent, &self.bytes_sent}) {
+  for (auto* value :
+       {&self.tokens, &self.weight, &self.weight_lost, &self.entropy, &self.top_probability,
+        &self.load_balance, &self.router_z, &self.rows_computed, &self.rows_sent, &self.bytes_sent,
+        &self.bytes_sent_again}) {
     visit(*value);
   }
 }

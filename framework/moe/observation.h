@@ -25,6 +25,7 @@ struct MoeObservation {
   double load_balance = 0, router_z = 0;
   double rows_computed = 0;              // by this rank's experts
   double rows_sent = 0, bytes_sent = 0;  // to other ranks, forward, one direction
+  double bytes_sent_again = 0;           // of them by the backward pass of rounds
 
   MoeObservation() = default;
   MoeObservation(int64_t experts, int64_t choices)

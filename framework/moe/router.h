@@ -32,6 +32,10 @@ class Router : public Module {
   //   decided  int32 [T, K] or absent: decisions of an earlier forward, used instead of choosing
   virtual Routing forward(LayerContext& ctx, const RouterInput& input, TensorView decided) = 0;
 
+  // Lets choices land on other experts: `routing` is then as if forward() had chosen them.
+  //   landed  int32 [T, K] in ctx.decisions; -1: nowhere
+  virtual void reroute(LayerContext& ctx, TensorView landed, Routing& routing) = 0;
+
   // Adds to the gate's gradient and adds d(loss)/dx to dx [T, D].
   //   dweight  [T, K]: d(loss)/d(weight), from combine
   //   dprobs   [T, E]: d(loss)/d(probs), from the auxiliary losses; used as work space

@@ -50,6 +50,11 @@ Routing SwitchRouter::forward(LayerContext& ctx, const RouterInput& input, Tenso
   return routing;
 }
 
+void SwitchRouter::reroute(LayerContext& ctx, TensorView landed, Routing& routing) {
+  routing.expert = landed;
+  gather_choices(ctx, routing.probs, landed, routing.weight);
+}
+
 void SwitchRouter::backward(LayerContext& ctx, const RouterInput& input, const Routing& routing,
                             TensorView dweight, TensorView dprobs, TensorView dlogits,
                             TensorView dx) {

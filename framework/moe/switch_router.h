@@ -25,6 +25,7 @@ class SwitchRouter : public Router {
 
   int64_t choices() const override { return 1; }
   Routing forward(LayerContext& ctx, const RouterInput& input, TensorView decided) override;
+  void reroute(LayerContext& ctx, TensorView landed, Routing& routing) override;
   void backward(LayerContext& ctx, const RouterInput& input, const Routing& routing,
                 TensorView dweight, TensorView dprobs, TensorView dlogits, TensorView dx) override;
   void collect_weights(std::vector<Weight*>& weights) override;

@@ -124,9 +124,9 @@ void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView probs, Te
   ctx.kernels.router_z_gradient(ctx, logits, probs, expert, groups, statistics, factor, dlogits);
 }
 
-void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, LeafOffsets groups,
-                   int64_t experts, int64_t capacity, TensorView kept) {
-  const ArgumentChecks check(ctx, "plan_capacity");
+static void check_plan(const ArgumentChecks& check, std::string_view operation, TensorView expert,
+                       TensorView priority, LeafOffsets groups, int64_t experts, int64_t capacity,
+                       TensorView kept) {
   check.rank("expert", expert, DType::kInt32, 2);
   check_choices(check, "expert", expert, expert.shape()[0], experts);
   check.same("kept", kept, DType::kInt32, expert.shape());
@@ -135,9 +135,26 @@ void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, Lea
     check.same("priority", priority, priority.dtype(), expert.shape());
   }
   check.boundaries("groups", groups, expert.shape()[0]);
-  SWITCHYARD_CHECK(capacity >= 0, "plan_capacity: capacity ", capacity);
+  SWITCHYARD_CHECK(capacity >= 0, operation, ": capacity ", capacity);
+}
+
+void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, LeafOffsets groups,
+                   int64_t experts, int64_t capacity, TensorView kept) {
+  constexpr std::string_view kName = "plan_capacity";
+  check_plan(ArgumentChecks(ctx, kName), kName, expert, priority, groups, experts, capacity, kept);
   if (kept.elements() == 0) return;
   ctx.kernels.plan_capacity(ctx, expert, priority, groups, experts, capacity, kept);
+}
+
+void plan_reroute(ExecContext& ctx, TensorView scores, TensorView expert, TensorView priority,
+                  LeafOffsets groups, int64_t capacity, TensorView kept) {
+  constexpr std::string_view kName = "plan_reroute";
+  const ArgumentChecks check(ctx, kName);
+  check_scores(check, "scores", scores);
+  check.same("scores", scores, scores.dtype(), {expert.shape()[0], scores.shape()[1]});
+  check_plan(check, kName, expert, priority, groups, scores.shape()[1], capacity, kept);
+  if (kept.elements() == 0) return;
+  ctx.kernels.plan_reroute(ctx, scores, expert, priority, groups, capacity, kept);
 }
 
 void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept, TensorView weight,

@@ -66,6 +66,14 @@ class RoutingOps {
   virtual void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority,
                              LeafOffsets groups, int64_t experts, int64_t capacity,
                              TensorView kept) = 0;
+  // The same without leaving a token behind while there is room (Fedus 2021, appendix B, in one
+  // pass): a choice whose expert is full or is the token's already goes to the expert of the
+  // highest score, ties to the lower one, that has room and isn't; it is dropped if there is none.
+  //   scores  accurate dtype [T, E]
+  //   kept    int32 [T, K]: the expert that the choice lands on, or -1
+  virtual void plan_reroute(ExecContext& ctx, TensorView scores, TensorView expert,
+                            TensorView priority, LeafOffsets groups, int64_t capacity,
+                            TensorView kept) = 0;
   // What the plan cost: dropped[k] = k-th choices that were dropped; weights[0] = summed weight of
   // all choices, weights[1] = of the dropped ones.
   //   expert, kept int32 [T, K]; weight [T, K]; dropped int64 [K]; weights float64 [2]
@@ -117,6 +125,8 @@ void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView probs, Te
                        TensorView dlogits);
 void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, LeafOffsets groups,
                    int64_t experts, int64_t capacity, TensorView kept);
+void plan_reroute(ExecContext& ctx, TensorView scores, TensorView expert, TensorView priority,
+                  LeafOffsets groups, int64_t capacity, TensorView kept);
 void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept, TensorView weight,
                      TensorView dropped, TensorView weights);
 void count_choices(ExecContext& ctx, TensorView kept, LeafOffsets groups, TensorView counts);

@@ -35,6 +35,18 @@ CapacityRule::Priority priority_of(CapacityConfig::Priority priority) {
   return CapacityRule::Priority::kPosition;
 }
 
+CapacityRule::Overflow overflow_of(CapacityConfig::Overflow overflow) {
+  switch (overflow) {
+    case CapacityConfig::Overflow::kDrop:
+      return CapacityRule::Overflow::kDrop;
+    case CapacityConfig::Overflow::kReroute:
+      return CapacityRule::Overflow::kReroute;
+    case CapacityConfig::Overflow::kDropless:
+      return CapacityRule::Overflow::kDropless;
+  }
+  return CapacityRule::Overflow::kDrop;
+}
+
 CapacityRule capacity_rule(const CapacityConfig& config) {
   return {.train_factor = config.train_factor,
           .eval_factor = config.eval_factor,
@@ -42,7 +54,27 @@ CapacityRule capacity_rule(const CapacityConfig& config) {
           .round_up = config.rounding == CapacityConfig::Rounding::kCeil,
           .tokens = config.tokens,
           .padding_takes_capacity = config.padding_takes_capacity,
-          .priority = priority_of(config.priority)};
+          .priority = priority_of(config.priority),
+          .overflow = overflow_of(config.overflow)};
+}
+
+std::unique_ptr<Dispatch> make_dispatch(MoeConfig::Dispatch dispatch) {
+  switch (dispatch) {
+    case MoeConfig::Dispatch::kAllToAll:
+      return make_all_to_all_dispatch();
+    case MoeConfig::Dispatch::kAllGather:
+      return make_all_gather_dispatch();
+    case MoeConfig::Dispatch::kHierarchical:
+      return make_hierarchical_dispatch();
+  }
+  return make_all_to_all_dispatch();
+}
+
+Exchange::Options exchange_options(const MoeConfig& config, const CapacityConfig& capacity) {
+  return {.dispatch = make_dispatch(config.dispatch),
+          .schedule = {.max_rows_per_round = capacity.max_tokens_per_round,
+                       .chunks = config.overlap_chunks},
+          .wire_bfloat16 = config.wire_dtype == MoeConfig::WireDtype::kBFloat16};
 }
 
 AuxiliaryLosses auxiliary_losses(const MoeLossesConfig& config) {
@@ -140,9 +172,10 @@ class SwitchT5Builder {
                                    .init_scale = model.init_scale};
     auto experts =
         std::make_unique<Experts>(name + ".expert", range, options, weights_, memory_, seed_);
+    const CapacityConfig& capacity = shared.capacity_of(moe);
     return std::make_unique<MoeLayer>(name, layer, std::move(router), std::move(experts),
-                                      capacity_rule(shared.capacity_of(moe)),
-                                      auxiliary_losses(shared.losses));
+                                      capacity_rule(capacity), auxiliary_losses(shared.losses),
+                                      exchange_options(shared, capacity));
   }
 
   const Config& config_;

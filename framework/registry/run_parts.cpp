@@ -1,8 +1,11 @@
 #include "registry/run_parts.h"
 
 #include <algorithm>
+#include <cstring>
 #include <thread>
 
+#include "base/hash.h"
+#include "base/host_name.h"
 #include "config/resolve.h"
 #include "config/rules.h"
 #include "registry/choices.h"
@@ -33,6 +36,45 @@ TrainStep::Options step_options(const Config& config, const BatchLayout& layout)
           .shard_updates = shards_optimizer(config.optimizer)};
 }
 
+namespace {
+
+// How many ranks each host has, where all have as many, in the order of their ranks.
+int64_t ranks_per_host(const Config& config, Collectives& world) {
+  InlineStream stream;
+  const Digest digest = digest_of(host_name());
+  int64_t mine = 0;
+  std::memcpy(&mine, digest.bytes.data(), sizeof mine);
+  const auto size = static_cast<size_t>(world.size());
+  std::vector<int64_t> hosts(size);
+  const TensorView gathered(hosts.data(), DType::kInt64, {world.size()});
+  world.all_gather(stream, {&mine, DType::kInt64, {1}}, std::vector<int64_t>(size, 1), gathered)
+      ->wait();
+  size_t ranks = 1;
+  while (ranks < size && hosts[ranks] == hosts[0]) ++ranks;
+  bool even = size % ranks == 0;
+  for (size_t rank = ranks; rank < size && even; ++rank) {
+    const bool first = rank % ranks == 0;
+    even = (hosts[rank] == hosts[rank - 1]) != first;
+  }
+  if (!even)
+    throw ConfigError("moe.dispatch = hierarchical needs as many ranks on each host, in order",
+                      config.origins.of({"moe.dispatch"}),
+                      "start them so (mpirun --map-by slot), or set parallel.ranks_per_node");
+  return static_cast<int64_t>(ranks);
+}
+
+// For Dispatch: which ranks of an expert group share a node.
+void find_nodes(const Config& config, Collectives& world, Groups& groups) {
+  if (config.moe.dispatch != MoeConfig::Dispatch::kHierarchical) return;
+  const int64_t group = groups.expert->size();
+  const int64_t ranks = config.parallel.ranks_per_node ? *config.parallel.ranks_per_node
+                                                       : ranks_per_host(config, world);
+  check_nodes(config, group, ranks);
+  split_by_node(groups, static_cast<int>(std::min(ranks, group)));
+}
+
+}  // namespace
+
 RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world, int threads) {
   check_layout(config, world.size());
   const std::string device = resolve_device(config.device, config.origins.of({"device"}));
@@ -44,6 +86,7 @@ RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world,
         "set train.precision: float32, or device: reference");
   }
   groups = make_groups(world, static_cast<int>(resolve_expert_ranks(config, world.size())));
+  find_nodes(config, world, groups);
   model = make_model(config, vocabulary, *kernels, groups);
   weights = model->weights();
   if (config.train.reduction == TrainConfig::Reduction::kOrdered) {

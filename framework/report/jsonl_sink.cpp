@@ -66,6 +66,7 @@ static ordered_json json_of(const LayerRecord& layer, const std::vector<LabelRec
                        {"router_z", layer.router_z},
                        {"rows_exchanged", layer.rows_exchanged},
                        {"bytes_exchanged", layer.bytes_exchanged},
+                       {"bytes_exchanged_again", layer.bytes_exchanged_again},
                        {"rank_imbalance", layer.rank_imbalance}};
   for (size_t l = 0; l < layer.load_by_label.size(); ++l) {
     json["load_by_label"][labels.at(l).name] = layer.load_by_label[l];

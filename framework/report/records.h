@@ -24,6 +24,7 @@ struct LayerRecord {
   double load_balance = 0, router_z = 0;  // loss values with coefficients
   int64_t rows_exchanged = 0;             // between ranks, forward, one direction
   int64_t bytes_exchanged = 0;            // of those rows
+  int64_t bytes_exchanged_again = 0;      // of rows that backward sends a second time, in rounds
   double rank_imbalance = 0;              // max over mean rows that a rank computed
 };
 

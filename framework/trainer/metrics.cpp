@@ -59,6 +59,7 @@ static LayerRecord summarise(const MoeLayer& layer, const MoeObservation& seen) 
   record.router_z = seen.router_z;
   record.rows_exchanged = static_cast<int64_t>(seen.rows_sent);
   record.bytes_exchanged = static_cast<int64_t>(seen.bytes_sent);
+  record.bytes_exchanged_again = static_cast<int64_t>(seen.bytes_sent_again);
   return record;
 }
 

@@ -39,6 +39,21 @@ TEST(Layout, AutoFitsEveryJob) {
   }
 }
 
+TEST(Layout, NodesAndExpertGroupsFitInEachOther) {
+  const Config config = read("moe: {dispatch: hierarchical}\nparallel:\n  ranks_per_node: 4\n");
+  for (const int64_t group : {1, 2, 4, 8, 12}) check_nodes(config, group, 4);
+  try {
+    check_nodes(config, 6, 4);
+    FAIL() << "no error";
+  } catch (const ConfigError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "moe.dispatch = hierarchical can't cut expert groups of 6 ranks into nodes of 4\n"
+        "  at a.yaml:3:19\n"
+        "  use 1, 2, 3 or 6 ranks per node, another parallel.expert, or dispatch: alltoall");
+  }
+}
+
 TEST(Resolve, GroupSequences) {
   // inputs 128 -> targets 29 (T5's table): 1,024 tokens need 36 sequences.
   EXPECT_EQ(resolve_group_sequences(read("train: {batch_sequences: 64}\n")), 64);

@@ -168,6 +168,7 @@ TEST(WriteConfig, LooksAsAPersonWouldWriteIt) {
   const std::string text =
       to_yaml(read("data: {sources: [{label: a, path: b}]}\nmoe: {encoder: {layers: [1, 3]}}\n"));
   EXPECT_NE(text.find("\nmoe:\n  experts: 8\n  expert_dropout: auto\n  group_sequences: auto\n"
+                      "  dispatch: alltoall\n  overlap_chunks: 1\n  wire_dtype: same\n"
                       "  capacity:\n    train_factor: 1.25\n"),
             std::string::npos)
       << text;
@@ -186,7 +187,7 @@ TEST(Help, AKey) {
             "  default   1.25\n"
             "  unit      ratio\n"
             "  range     0.1 to 64\n"
-            "  no effect when 'tokens' sets the room outright\n");
+            "  no effect when 'tokens' sets the room outright, or 'overflow' is dropless\n");
 }
 
 TEST(Help, AnOptionOfAChoiceAndItsTypes) {

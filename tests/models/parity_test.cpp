@@ -82,10 +82,10 @@ TEST_P(Parity, HiddenStatesOfEveryBlock) {
 
 // The output of a mixture from what it kept for backward: the returned row times the gate.
 Numbers moe_output(LayerContext& ctx, const MoeLayer::Saved& saved) {
-  const Numbers returned = numbers_of(ctx, saved.returned);
+  const Numbers returned = numbers_of(ctx, saved.experts.returned);
   const Numbers gate = numbers_of(ctx, saved.routing.weight);
-  const auto position = read_back_as<int32_t>(ctx, saved.plan.position);
-  const auto width = static_cast<size_t>(saved.returned.shape()[1]);
+  const auto position = read_back_as<int32_t>(ctx, saved.experts.plan.position);
+  const auto width = static_cast<size_t>(saved.experts.returned.shape()[1]);
   Numbers output(position.size() * width, 0.0);
   for (size_t t = 0; t < position.size(); ++t) {
     if (position[t] < 0) continue;

@@ -4,10 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "backends/reference/reference_kernels.h"
 #include "collectives/threaded.h"
-#include "support/batch_rows.h"
-#include "support/layer_rank.h"
+#include "moe/moe_case.h"
 
 namespace switchyard::test {
 namespace {
@@ -24,12 +25,14 @@ void PrintTo(const ExchangeCase& test_case, std::ostream* out) { *out << test_ca
 
 // Random experts, a fifth of the choices dropped; the K choices of a token may coincide, which
 // no router does but the exchange doesn't mind.
-ExchangeCase random_case(int64_t experts, int64_t choices, int64_t sequences, int64_t per_group) {
-  ExchangeCase made{.name = std::to_string(experts) + "_experts_" + std::to_string(choices) +
-                            "_choices_" + std::to_string(sequences) + "_sequences",
-                    .experts = experts,
-                    .choices = choices,
-                    .batch = {.sequences = sequences, .length = 6, .group_sequences = per_group}};
+ExchangeCase random_case(int64_t experts, int64_t choices, int64_t sequences, int64_t per_group,
+                         int64_t length = 6) {
+  ExchangeCase made{
+      .name = std::to_string(experts) + "_experts_" + std::to_string(choices) + "_choices_" +
+              std::to_string(sequences) + "_sequences",
+      .experts = experts,
+      .choices = choices,
+      .batch = {.sequences = sequences, .length = length, .group_sequences = per_group}};
   const Shape shape{made.batch.tokens(), choices};
   const Numbers drawn = random_integers(made.name, shape, 0, experts * 5);
   for (const double number : drawn) {
@@ -47,6 +50,7 @@ ExchangeCase with(std::string name, ExchangeCase made, std::function<int32_t(siz
 
 std::vector<ExchangeCase> exchange_cases() {
   const ExchangeCase base = random_case(7, 1, 8, 2);
+  const ExchangeCase longer = random_case(3, 2, 8, 2, 50);  // runs of more than a block
   return {
       base,
       random_case(8, 1, 8, 1),
@@ -61,6 +65,8 @@ std::vector<ExchangeCase> exchange_cases() {
            [](size_t i) { return i % 3 == 0   ? 2
                                  : i % 3 == 1 ? 5
                                               : -1; }),
+      with("long_runs", longer, [&](size_t i) { return longer.kept[i]; }),
+      with("long_runs_to_the_first", longer, [](size_t i) { return i % 7 == 0 ? -1 : 0; }),
       with("each_rank_to_one_expert", base, [](size_t i) { return static_cast<int32_t>(i / 12); })};
 }
 
@@ -69,14 +75,16 @@ constexpr int64_t kWidth = 3;
 
 class ExchangeRank {
  public:
-  ExchangeRank(const ExchangeCase& test_case, Collectives& world, int group_size)
+  ExchangeRank(const ExchangeCase& test_case, const Travel& travel, Collectives& world,
+               int group_size, uint16_t layer = 5)
       : case_(test_case),
-        rank_(make_reference_kernels(), world, group_size),
+        travel_(travel),
+        rank_(make_reference_kernels(), world, group_size, travel.ranks_per_node(group_size)),
         share_(share_of(test_case.batch.groups(), world.size(), world.rank())),
         rows_(test_case.batch, share_, rank_.memory()),
         kept_(DType::kInt32, {rows_.tokens(), test_case.choices}),
         x_(DType::kFloat64, {rows_.tokens(), kWidth}),
-        exchange_(5, test_case.experts) {
+        exchange_(layer, test_case.experts, travel.options()) {
     const auto first = case_.kept.begin() + rows_.first_token() * case_.choices;
     upload<int32_t>(ctx(), std::vector<int32_t>(first, first + kept_.elements()), kept_);
     Numbers numbers;
@@ -108,81 +116,114 @@ class ExchangeRank {
   }
 
   void check_round_trip() {
-    EXPECT_TRUE(exchange_.agree(ctx(), rows_.rows(), kept_, false).keys.absent());
-    const ExchangePlan plan = exchange_.agree(ctx(), rows_.rows(), kept_, true);
-    check_sums(plan);
-    const TensorView received = exchange_.to_experts(ctx(), plan, x_, ctx().saved);
-    check_received(plan, received);
-    check_returned(plan, received);
-  }
-
-  LayerContext& ctx() { return rank_.ctx(); }
-  ExchangePlan agree(uint16_t layer) {
-    return Exchange(layer, case_.experts).agree(ctx(), rows_.rows(), kept_, false);
-  }
-
- private:
-  static int64_t sum(const std::vector<int64_t>& counts) {
-    return std::accumulate(counts.begin(), counts.end(), int64_t{0});
-  }
-
-  void check_sums(const ExchangePlan& plan) {
-    EXPECT_EQ(plan.sent, sum(plan.send_rows));
-    EXPECT_EQ(plan.received, sum(plan.received_rows));
-    EXPECT_EQ(plan.ragged().rows(), plan.received);
+    const ExchangePlan plan = agree();
     const auto all_kept = read_back_as<int32_t>(ctx(), kept_);
     EXPECT_EQ(plan.sent, std::count_if(all_kept.begin(), all_kept.end(),
                                        [](int32_t expert) { return expert >= 0; }));
+    EXPECT_EQ(plan.chunks, travel_.chunks);
+    if (!travel_.max_rows_per_round) {
+      EXPECT_EQ(plan.rounds, 1);
+    }
+
+    const TensorView returned = ctx().saved.allocate(DType::kFloat64, {plan.sent, kWidth});
+    const TensorView doubled = ctx().saved.allocate(DType::kFloat64, {plan.sent, kWidth});
+    arrived_.assign(static_cast<size_t>(range().count), {});
+    int64_t sent = 0, received = 0, in_round = 0;
+    for (int64_t number = 0; number < plan.parts(); ++number) {
+      const ExchangePart part = make_part(ctx(), plan, number, ctx().saved);
+      in_round = number % plan.chunks == 0 ? part.received : in_round + part.received;
+      EXPECT_LE(in_round, travel_.max_rows_per_round.value_or(in_round));
+      sent += part.sent;
+      received += part.received;
+      check_part(plan, part, returned);
+    }
+    EXPECT_EQ(sent, plan.sent);
+    EXPECT_EQ(received, plan.received());
+    for (int64_t e = 0; e < range().count; ++e) {
+      EXPECT_EQ(arrived_[static_cast<size_t>(e)], expected_rows(range().first + e))
+          << "expert " << range().first + e;
+    }
+    check_returned(plan, returned);
+
+    // Rows that stand in sending order arrive at the same places as those taken from tokens.
+    scale(ctx(), returned, 2.0, doubled);
+    for (int64_t number = 0; number < plan.parts(); ++number) {
+      const ExchangePart part = make_part(ctx(), plan, number, ctx().saved);
+      const TensorView first = ctx().saved.allocate(DType::kFloat64, {part.received, kWidth});
+      const TensorView again = ctx().saved.allocate(DType::kFloat64, {part.received, kWidth});
+      exchange_.send_tokens(ctx(), plan, part, ExchangePhase::kRows, x_, first)->wait();
+      exchange_.send_rows(ctx(), plan, part, ExchangePhase::kGradients, doubled, again)->wait();
+      scale(ctx(), first, 4.0, first);
+      EXPECT_EQ(numbers_of(ctx(), again), numbers_of(ctx(), first));
+    }
   }
 
-  void check_received(const ExchangePlan& plan, TensorView received) {
+  LayerContext& ctx() { return rank_.ctx(); }
+  ExchangePlan agree() { return exchange_.agree(ctx(), rows_.rows(), kept_); }
+  // Sends all rows of the first part.
+  void send(const ExchangePlan& plan, ExchangePhase phase = ExchangePhase::kRows) {
+    const ExchangePart part = make_part(ctx(), plan, 0, ctx().saved);
+    const TensorView received = ctx().saved.allocate(DType::kFloat64, {part.received, kWidth});
+    exchange_.send_tokens(ctx(), plan, part, phase, x_, received)->wait();
+  }
+
+ private:
+  ExpertRange range() const {
     const Collectives& group = *rank_.groups().expert;
-    const ExpertRange range = experts_of_rank(case_.experts, group.size(), group.rank());
-    const auto index = read_back_as<int32_t>(ctx(), plan.index);
-    const auto keys = read_back_as<int64_t>(ctx(), plan.keys);
+    return experts_of_rank(case_.experts, group.size(), group.rank());
+  }
+
+  // One part to its experts, which double it, and back.
+  void check_part(const ExchangePlan& plan, const ExchangePart& part, TensorView returned) {
+    const TensorView received = ctx().saved.allocate(DType::kFloat64, {part.received, kWidth});
+    exchange_.send_tokens(ctx(), plan, part, ExchangePhase::kRows, x_, received)->wait();
+    const TensorView keys =
+        exchange_.exchange_keys(ctx(), plan, part, ExchangePhase::kKeys, rows_.rows(), ctx().saved);
+    check_received(part, received, read_back_as<int64_t>(ctx(), keys));
+    scale(ctx(), received, 2.0, received);
+    exchange_.return_rows(ctx(), plan, part, ExchangePhase::kResults, received, returned)->wait();
+  }
+
+  void check_received(const ExchangePart& part, TensorView received,
+                      const std::vector<int64_t>& keys) {
+    const auto index = read_back_as<int32_t>(ctx(), part.index);
     const Numbers rows = numbers_of(ctx(), received);
-    ASSERT_EQ(static_cast<int64_t>(plan.offsets.size()), range.count + 1);
+    EXPECT_EQ(part.ragged().rows(), part.received);
+    ASSERT_EQ(static_cast<int64_t>(part.offsets.size()), range().count + 1);
     std::vector<int64_t> boundaries = {0};  // of (expert, leaf) runs
-    for (int64_t e = 0; e < range.count; ++e) {
-      std::vector<int64_t> tokens;
-      const auto at = static_cast<size_t>(e);
-      for (int64_t i = plan.offsets[at]; i < plan.offsets[at + 1]; ++i) {
+    for (size_t e = 0; e + 1 < part.offsets.size(); ++e) {
+      for (int64_t i = part.offsets[e]; i < part.offsets[e + 1]; ++i) {
         const auto place = static_cast<size_t>(index[static_cast<size_t>(i)]);
-        tokens.push_back(static_cast<int64_t>(rows[place * kWidth]));
+        const int64_t key = keys[static_cast<size_t>(i)];
+        EXPECT_EQ(rows[place * kWidth], token_of(key));
         EXPECT_EQ(rows[place * kWidth + 1], 0.5);
         EXPECT_EQ(rows[place * kWidth + 2], -1);
-        if (i > boundaries.back() && leaf_of(tokens.back()) != leaf_of(tokens.rbegin()[1])) {
-          boundaries.push_back(i);
+        const bool first = i == part.offsets[e];
+        if (first && !arrived_[e].empty() && leaf_of(arrived_[e].back()) == leaf_of(key)) {
+          // A run goes on in this part: it may have been cut between blocks only.
+          const auto before =
+              std::count_if(arrived_[e].begin(), arrived_[e].end(),
+                            [&](int64_t row) { return leaf_of(row) == leaf_of(key); });
+          EXPECT_EQ(before % kOrderedBlockRows, 0);
         }
+        if (!first && leaf_of(arrived_[e].back()) != leaf_of(key)) boundaries.push_back(i);
+        arrived_[e].push_back(key);
       }
-      std::vector<int64_t> expected = expected_rows(range.first + e);
-      EXPECT_EQ(std::vector(keys.begin() + plan.offsets[at], keys.begin() + plan.offsets[at + 1]),
-                expected)
-          << "expert " << range.first + e;
-      for (int64_t& row : expected) row = token_of(row);
-      EXPECT_EQ(tokens, expected) << "expert " << range.first + e;
-      if (plan.offsets[at + 1] > boundaries.back()) boundaries.push_back(plan.offsets[at + 1]);
+      if (part.offsets[e + 1] > boundaries.back()) boundaries.push_back(part.offsets[e + 1]);
     }
-    EXPECT_EQ(plan.leaf_offsets, boundaries);
+    EXPECT_EQ(part.leaf_offsets, boundaries);
   }
 
-  int64_t leaf_of(int64_t token) const {
-    return token / (case_.batch.length * case_.batch.group_sequences);
+  int64_t leaf_of(int64_t key) const {
+    return token_of(key) / (case_.batch.length * case_.batch.group_sequences);
   }
 
-  // Experts double their rows; every choice finds its own at its owner, also with rows that
-  // already stand in sending order.
-  void check_returned(const ExchangePlan& plan, TensorView received) {
-    scale(ctx(), received, 2.0, received);
-    const TensorView returned = exchange_.to_owners(ctx(), plan, received, ctx().saved);
-    const TensorView again = exchange_.send_rows(ctx(), plan, returned, ctx().saved);
-    EXPECT_EQ(numbers_of(ctx(), again), numbers_of(ctx(), received));
-
+  // Every choice finds its own doubled row at its owner.
+  void check_returned(const ExchangePlan& plan, TensorView returned) {
     const Numbers rows = numbers_of(ctx(), returned);
     const auto source = read_back_as<int32_t>(ctx(), plan.source);
     const auto position = read_back_as<int32_t>(ctx(), plan.position);
     const auto kept = read_back_as<int32_t>(ctx(), kept_);
-    ASSERT_EQ(static_cast<int64_t>(rows.size()), plan.sent * kWidth);
     for (size_t choice = 0; choice < kept.size(); ++choice) {
       EXPECT_EQ(position[choice] >= 0, kept[choice] >= 0);
       if (position[choice] < 0) continue;
@@ -196,11 +237,13 @@ class ExchangeRank {
   }
 
   ExchangeCase case_;
+  Travel travel_;
   LayerRank rank_;
   Share share_;
   BatchRows rows_;
   Tensor kept_, x_;
   Exchange exchange_;
+  std::vector<std::vector<int64_t>> arrived_;  // by expert held here
 };
 
 class ExchangeOnRanks : public testing::TestWithParam<ExchangeCase> {};
@@ -208,41 +251,110 @@ class ExchangeOnRanks : public testing::TestWithParam<ExchangeCase> {};
 TEST_P(ExchangeOnRanks, BringsEveryRowToItsExpertAndBack) {
   for (const auto& [ranks, group_size] :
        {std::pair{1, 1}, {2, 2}, {3, 3}, {4, 4}, {8, 8}, {4, 2}, {2, 1}, {8, 4}}) {
-    SCOPED_TRACE(std::to_string(ranks) + "x" + std::to_string(group_size));
-    run_threaded_ranks(ranks, [&](Collectives& world) {
-      ExchangeRank(GetParam(), world, group_size).check_round_trip();
-    });
+    for (const auto kind :
+         {Travel::Kind::kAllToAll, Travel::Kind::kAllGather, Travel::Kind::kHierarchical}) {
+      for (const auto& [chunks, rounds] :
+           {std::pair<int64_t, std::optional<int64_t>>{1, {}}, {3, {}}, {1, 64}, {2, 100}}) {
+        const Travel travel{.kind = kind, .chunks = chunks, .max_rows_per_round = rounds};
+        SCOPED_TRACE(std::to_string(ranks) + "x" + std::to_string(group_size) + ", " +
+                     testing::PrintToString(travel));
+        run_threaded_ranks(ranks, [&, size = group_size](Collectives& world) {
+          ExchangeRank(GetParam(), travel, world, size).check_round_trip();
+        });
+      }
+    }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ExchangeOnRanks, testing::ValuesIn(exchange_cases()),
                          [](const auto& all) { return all.param.name; });
 
-// What a defect of the program would look like: one rank calls another layer, or another step.
-TEST(Exchange, NoticesRanksThatAreOutOfStep) {
-  for (const bool other_layer : {true, false}) {
-    try {
-      run_threaded_ranks(3, [&](Collectives& world) {
-        ExchangeRank rank(random_case(7, 1, 8, 2), world, 3);
-        const bool astray = world.rank() == 1;
-        rank.ctx().step = astray && !other_layer ? 12 : 11;
-        rank.agree(astray && other_layer ? 4 : 3);
-      });
-      ADD_FAILURE() << "nobody noticed";
-    } catch (const RankError& error) {
-      EXPECT_NE(error.summary().find("out of step"), std::string::npos) << error.what();
-      EXPECT_NE(std::string(error.what()).find(other_layer ? "layer 4" : "step 12"),
-                std::string::npos)
-          << error.what();
+// Six ranks as three nodes of two: the two sides of a hierarchical exchange differ in size.
+TEST(Exchange, GoesThroughThreeNodesOfTwoRanks) {
+  run_threaded_ranks(6, [&](Collectives& world) {
+    ExchangeRank(random_case(7, 2, 12, 2), {.kind = Travel::Kind::kHierarchical}, world, 6)
+        .check_round_trip();
+  });
+}
+
+// What a defect of the program would look like; expects an error that says all of `texts`.
+void expect_rank_error(const std::vector<std::string>& texts,
+                       const std::function<void(ExchangeRank& rank, bool astray)>& body,
+                       uint16_t layer_astray = 3) {
+  try {
+    run_threaded_ranks(3, [&](Collectives& world) {
+      const bool astray = world.rank() == 1;
+      ExchangeRank rank(random_case(7, 1, 8, 2), {}, world, 3, astray ? layer_astray : 3);
+      rank.ctx().step = 11;
+      body(rank, astray);
+    });
+    ADD_FAILURE() << "nobody noticed";
+  } catch (const RankError& error) {
+    for (const std::string& text : texts) {
+      EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
     }
   }
 }
 
+TEST(Exchange, NoticesARankInAnotherLayer) {
+  expect_rank_error(
+      {"out of step", "rank 1", "layer 4, step 11", "layer 3, step 11"},
+      [](ExchangeRank& rank, bool) { rank.agree(); }, 4);
+}
+
+TEST(Exchange, NoticesARankInAnotherStep) {
+  expect_rank_error({"out of step", "rank 1", "step 12", "step 11"},
+                    [](ExchangeRank& rank, bool astray) {
+                      rank.ctx().step += astray;
+                      rank.agree();
+                    });
+}
+
+// One rank goes forward where the others go backward.
+TEST(Exchange, NoticesARankThatGoesTheOtherWay) {
+  expect_rank_error({"out of step", "rank 1", "rows to experts", "gradients to experts"},
+                    [](ExchangeRank& rank, bool astray) {
+                      const ExchangePlan plan = rank.agree();
+                      rank.send(plan, astray ? ExchangePhase::kRows : ExchangePhase::kGradients);
+                    });
+}
+
+// One rank starts a new exchange where the others go on with one.
+TEST(Exchange, NoticesARankThatCountsAgain) {
+  expect_rank_error({"out of step", "rank 1", "counts", "rows to experts"},
+                    [](ExchangeRank& rank, bool astray) {
+                      const ExchangePlan plan = rank.agree();
+                      if (astray) {
+                        rank.agree();
+                      } else {
+                        rank.send(plan);
+                      }
+                    });
+}
+
+TEST(Exchange, NoticesARankThatSendsAnotherNumberOfRows) {
+  int64_t expected = 0;
+  run_threaded_ranks(3, [&](Collectives& world) {
+    ExchangeRank rank(random_case(7, 1, 8, 2), {}, world, 3);
+    const ExchangePlan plan = rank.agree();
+    if (world.rank() == 0) expected = plan.traffic[0].at(1, 2);
+  });
+  ASSERT_GT(expected, 0);
+  expect_rank_error(
+      {"rank 1 of the expert group sends " + std::to_string(expected - 1) + " rows, rank 2",
+       "expects " + std::to_string(expected), "layer 3, step 11, rows to experts, part 0"},
+      [](ExchangeRank& rank, bool astray) {
+        ExchangePlan plan = rank.agree();
+        if (astray) plan.traffic[0].at(1, 2) -= 1;
+        rank.send(plan);
+      });
+}
+
 TEST(Exchange, NoticesNothingWhereRanksAgree) {
   run_threaded_ranks(3, [&](Collectives& world) {
-    ExchangeRank rank(random_case(7, 1, 8, 2), world, 3);
+    ExchangeRank rank(random_case(7, 1, 8, 2), {}, world, 3);
     rank.ctx().step = 11;
-    EXPECT_NO_THROW(rank.agree(3));
+    EXPECT_NO_THROW(rank.send(rank.agree()));
   });
 }
 

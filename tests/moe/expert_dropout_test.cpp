@@ -28,14 +28,15 @@ TEST(ExpertDropout, MasksByTokenBetweenActivationAndSecondProduct) {
     rank.ctx().seed = 5;
     rank.ctx().step = 7;
     rank.forward();
-    return numbers_of(rank.ctx(), rank.saved().experts.hidden);
+    return numbers_of(rank.ctx(), rank.saved().experts.visits.at(0).experts.hidden);
   };
   const Numbers dropped = hidden_of(*with), plain = hidden_of(*without);
-  EXPECT_EQ(numbers_of(with->ctx(), with->saved().experts.pre_activation),
-            numbers_of(without->ctx(), without->saved().experts.pre_activation));
+  EXPECT_EQ(
+      numbers_of(with->ctx(), with->saved().experts.visits.at(0).experts.pre_activation),
+      numbers_of(without->ctx(), without->saved().experts.visits.at(0).experts.pre_activation));
 
-  const MoeLayer::Saved& saved = with->saved();
-  const auto index = read_back_as<int32_t>(with->ctx(), saved.plan.index);
+  const DistributedExperts::Saved& saved = with->saved().experts;
+  const auto index = read_back_as<int32_t>(with->ctx(), saved.visits.at(0).part.index);
   const auto source = read_back_as<int32_t>(with->ctx(), saved.plan.source);
   const RandomKey key{.seed = 5,
                       .step = 7,
@@ -64,7 +65,7 @@ TEST(ExpertDropout, IsOffInEvaluation) {
   MoeOnOneRank without(moe_case, make_reference_kernels());
   EXPECT_EQ(numbers_of(with->ctx(), with->forward()),
             numbers_of(without->ctx(), without->forward()));
-  EXPECT_TRUE(with->saved().plan.keys.absent());
+  EXPECT_TRUE(with->saved().experts.visits.at(0).part.keys.absent());
 }
 
 }  // namespace

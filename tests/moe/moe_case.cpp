@@ -5,6 +5,21 @@
 
 namespace switchyard::test {
 
+Exchange::Options Travel::options() const {
+  Exchange::Options options{
+      .dispatch = make_all_to_all_dispatch(),
+      .schedule = {.max_rows_per_round = max_rows_per_round, .chunks = chunks},
+      .wire_bfloat16 = wire_bfloat16};
+  if (kind == Kind::kAllGather) options.dispatch = make_all_gather_dispatch();
+  if (kind == Kind::kHierarchical) options.dispatch = make_hierarchical_dispatch();
+  return options;
+}
+
+int Travel::ranks_per_node(int expert_group_size) const {
+  if (kind != Kind::kHierarchical) return 0;
+  return expert_group_size % 2 == 0 ? 2 : 1;
+}
+
 std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& rank) {
   const Collectives& group = *rank.groups().expert;
   const uint16_t number = layer_id(StackKind::kEncoder, 1);
@@ -21,8 +36,9 @@ std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& ran
                        .dropout = moe_case.expert_dropout,
                        .layer = number},
       moe_case.dtype, rank.memory(), 1);
-  auto layer = std::make_unique<MoeLayer>("moe", number, std::move(router), std::move(experts),
-                                          moe_case.capacity, moe_case.losses);
+  auto layer =
+      std::make_unique<MoeLayer>("moe", number, std::move(router), std::move(experts),
+                                 moe_case.capacity, moe_case.losses, moe_case.travel.options());
   set_normal_weights(rank.ctx(), layer->weights(), 0.7);
   return layer;
 }
@@ -30,7 +46,8 @@ std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& ran
 MoeRank::MoeRank(const MoeCase& moe_case, std::unique_ptr<Kernels> kernels, Collectives& world,
                  int expert_group_size)
     : case_(moe_case),
-      rank_(std::move(kernels), world, expert_group_size),
+      rank_(std::move(kernels), world, expert_group_size,
+            moe_case.travel.ranks_per_node(expert_group_size)),
       world_(world),
       rows_(moe_case.batch, share_of(moe_case.batch.groups(), world.size(), world.rank()),
             rank_.memory()),
@@ -41,6 +58,13 @@ MoeRank::MoeRank(const MoeCase& moe_case, std::unique_ptr<Kernels> kernels, Coll
   dy_ = rows_of(normal_numbers("dy", shape));
   dx_ = rows_of(normal_numbers("dx", shape));  // backward must overwrite it
   ctx().training = moe_case.training;
+  if (!moe_case.ordered) return;
+  refused_ = Tensor(DType::kInt64, {1}, rank_.memory());
+  fill_zero(ctx(), refused_);
+  ordered_ = {
+      .leaves = moe_case.batch.groups(), .leaf_rows = rows().group_tokens, .refused = refused_};
+  ctx().ordered = &ordered_;
+  for (Weight* weight : layer_->weights()) weight->keep_ordered_sums();
 }
 
 Tensor MoeRank::rows_of(const Numbers& whole_batch) {

@@ -11,6 +11,26 @@
 
 namespace switchyard::test {
 
+// How rows travel. No way of it may change a result, but for wire_bfloat16, which rounds.
+struct Travel {
+  enum class Kind { kAllToAll, kAllGather, kHierarchical };
+
+  Kind kind = Kind::kAllToAll;
+  int64_t chunks = 1;
+  std::optional<int64_t> max_rows_per_round = {};
+  bool wire_bfloat16 = false;
+
+  Exchange::Options options() const;
+  // A divisor of the group's size, so that there are several nodes of several ranks where that can
+  // be; 0 where the kind asks for none.
+  int ranks_per_node(int expert_group_size) const;
+};
+
+inline void PrintTo(const Travel& travel, std::ostream* out) {
+  *out << "kind " << static_cast<int>(travel.kind) << ", " << travel.chunks << " chunks, rounds of "
+       << travel.max_rows_per_round.value_or(0) << (travel.wire_bfloat16 ? ", bfloat16" : "");
+}
+
 // Everything but the layout: the same case on any ranks must give the same results.
 struct MoeCase {
   std::string name = "moe";
@@ -23,6 +43,8 @@ struct MoeCase {
   bool training = true;
   DType dtype = DType::kFloat64;
   Numbers x = {};  // [T, D]; empty: normal numbers
+  Travel travel = {};
+  bool ordered = false;  // Reduction::kOrdered, for float32
 };
 
 inline void PrintTo(const MoeCase& moe_case, std::ostream* out) { *out << moe_case.name; }
@@ -79,7 +101,8 @@ class MoeRank {
   BatchRows rows_;
   std::unique_ptr<MoeLayer> layer_;
   std::unique_ptr<FeedForward::Saved> saved_;
-  Tensor x_, dy_, dx_;
+  Tensor x_, dy_, dx_, refused_;
+  OrderedSums ordered_;
 };
 
 // A layer of a case whose experts are those of this rank of its expert group; weights are normal

@@ -1,8 +1,11 @@
 // A MoE layer gives the same outputs, gradients and observations on any ranks as on one.
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "backends/reference/reference_kernels.h"
 #include "collectives/threaded.h"
+#include "moe/memory_plan.h"
 #include "moe/moe_case.h"
 #include "optim/weight_replicas.h"
 #include "support/backends.h"
@@ -38,9 +41,19 @@ Results results_of(MoeRank& rank) {
   results.dwi = rank.all_summed(spread_experts(rank, rank.wi()));
   results.dwo = rank.all_summed(spread_experts(rank, rank.wo()));
   MoeObservation observation = rank.layer().observation();
-  observation.rows_sent = observation.bytes_sent = 0;  // the only ones that depend on the layout
+  // The only ones that depend on the layout and the way of travel.
+  observation.rows_sent = observation.bytes_sent = observation.bytes_sent_again = 0;
   results.observation = rank.all_summed(observation.pack());
   return results;
+}
+
+// Bit by bit, but for sums in the order of ranks (the observation, which the trainer orders).
+void expect_identical(const Results& results, const Results& reference) {
+  EXPECT_EQ(results.y, reference.y);
+  EXPECT_EQ(results.dx, reference.dx);
+  EXPECT_EQ(results.dgate, reference.dgate);
+  EXPECT_EQ(results.dwi, reference.dwi);
+  EXPECT_EQ(results.dwo, reference.dwo);
 }
 
 void expect_equal(const Results& results, const Results& reference, double tolerance) {
@@ -58,9 +71,9 @@ void expect_equal(const Results& results, const Results& reference, double toler
 }
 
 // Puts a large column into x, so that the gate can be made to send tokens wherever it likes.
-Numbers steered_x(const MoeCase& moe_case) {
+Numbers steered_x(const MoeCase& moe_case, double column = 20) {
   Numbers x = normal_numbers("x", {moe_case.batch.tokens(), moe_case.d_model});
-  for (size_t i = 0; i < x.size(); i += static_cast<size_t>(moe_case.d_model)) x[i] = 20;
+  for (size_t i = 0; i < x.size(); i += static_cast<size_t>(moe_case.d_model)) x[i] = column;
   return x;
 }
 
@@ -100,6 +113,22 @@ std::vector<MoeCase> layout_cases() {
                         .priority = CapacityRule::Priority::kRandom},
            .jitter = 0.1,
            .expert_dropout = 0.3},
+          {.name = "rerouted",
+           .batch = ragged,
+           .capacity = {.tokens = 1, .overflow = CapacityRule::Overflow::kReroute}},
+          {.name = "rerouted_at_random_with_padding_and_expert_dropout",
+           .batch = last_smaller,
+           .experts = 3,
+           .capacity = {.tokens = 5,
+                        .padding_takes_capacity = true,
+                        .priority = CapacityRule::Priority::kRandom,
+                        .overflow = CapacityRule::Overflow::kReroute},
+           .expert_dropout = 0.3},
+          {.name = "dropless_rounds_in_chunks",
+           .batch = last_smaller,
+           .capacity = {.overflow = CapacityRule::Overflow::kDropless},
+           .expert_dropout = 0.3,
+           .travel = {.chunks = 2, .max_rows_per_round = 64}},
           {.name = "global_scope",
            .batch = ragged,
            .capacity = {.tokens = 2},
@@ -161,6 +190,150 @@ TEST(MoeLayoutCases, SteeredTokensAllGoToOneExpert) {
     const std::vector<double>& chosen = rank->layer().observation().chosen;
     const auto used = std::count_if(chosen.begin(), chosen.end(), [](double n) { return n > 0; });
     EXPECT_EQ(used == 1, moe_case.name == "all_tokens_to_one_expert") << moe_case.name;
+  }
+}
+
+// Rows of one expert and leaf that fill more than a block; a rank without tokens on 8 ranks.
+MoeCase travelling_case() {
+  MoeCase moe_case{.name = "travelling",
+                   .batch = {.sequences = 10, .length = 45, .group_sequences = 2},
+                   .experts = 3,
+                   .capacity = {.overflow = CapacityRule::Overflow::kDropless},
+                   .expert_dropout = 0.2,
+                   .dtype = DType::kFloat32,
+                   .ordered = true};
+  moe_case.batch.real = real_tokens({45, -40, 45, 0, 45, 1, 30, 45, 45, 45}, 45);
+  return moe_case;
+}
+
+std::vector<Travel> travels(bool wire_bfloat16) {
+  std::vector<Travel> all;
+  for (const auto kind :
+       {Travel::Kind::kAllToAll, Travel::Kind::kAllGather, Travel::Kind::kHierarchical}) {
+    for (const auto& [chunks, rounds] :
+         {std::pair<int64_t, std::optional<int64_t>>{1, {}}, {2, {}}, {4, {}}, {1, 64}, {2, 100}}) {
+      all.push_back({kind, chunks, rounds, wire_bfloat16});
+    }
+  }
+  return all;
+}
+
+// However rows travel, ordered sums have the bits of one rank and one all-to-all.
+class MoeTravel : public testing::TestWithParam<bool> {};
+
+// The reference and the widest instruction set: that a row's bits don't depend on its neighbours is
+// tested for each (row_stability_test.cpp).
+std::vector<BackendUnderTest> two_backends() {
+  std::vector<BackendUnderTest> all = backends_under_test();
+  std::erase_if(all, [](const BackendUnderTest& backend) { return !backend.usable; });
+  all.resize(2);
+  return all;
+}
+
+TEST_P(MoeTravel, HasTheBitsOfOneAllToAllOnOneRank) {
+  const bool wire_bfloat16 = GetParam();
+  std::vector<std::pair<int, int>> layouts = {{1, 1}, {2, 2}, {3, 3}, {4, 2}, {4, 4}, {8, 8}};
+  if (wire_bfloat16) layouts = {{3, 3}, {4, 4}};
+  for (const bool one_expert : {false, true}) {
+    MoeCase moe_case = travelling_case();
+    if (one_expert) moe_case.x = steered_x(moe_case);
+    for (const BackendUnderTest& backend : two_backends()) {
+      moe_case.travel = {.wire_bfloat16 = wire_bfloat16};
+      MoeOnOneRank one(moe_case, backend.make());
+      const Results reference = results_of(*one);
+      for (const Travel& travel : travels(wire_bfloat16)) {
+        moe_case.travel = travel;
+        for (const auto& [ranks, group_size] : layouts) {
+          SCOPED_TRACE(backend.name + " on " + std::to_string(ranks) + "x" +
+                       std::to_string(group_size) + ", " + testing::PrintToString(travel));
+          std::vector<Results> results(static_cast<size_t>(ranks));
+          run_threaded_ranks(ranks, [&, size = group_size](Collectives& world) {
+            MoeRank rank(moe_case, backend.make(), world, size);
+            results[static_cast<size_t>(world.rank())] = results_of(rank);
+          });
+          for (const Results& of_rank : results) expect_identical(of_rank, reference);
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MoeTravel, testing::Bool(), [](const auto& wire_bfloat16) {
+  return wire_bfloat16.param ? "bfloat16_on_the_wire" : "same_on_the_wire";
+});
+
+// Rounding on the wire is there, and is what it says: to bfloat16's 8 bits.
+TEST(MoeTravelCases, BFloat16OnTheWireRounds) {
+  MoeCase moe_case = travelling_case();
+  MoeOnOneRank same(moe_case, make_reference_kernels());
+  moe_case.travel.wire_bfloat16 = true;
+  MoeOnOneRank rounded(moe_case, make_reference_kernels());
+  const double difference = relative_difference(results_of(*rounded).y, results_of(*same).y);
+  EXPECT_GT(difference, 1e-4);
+  EXPECT_LT(difference, 2e-2);
+}
+
+// All tokens to one expert, a ceiling of an eighth of them: arenas of the planned sizes are enough
+// on every rank, and the result is that of one round.
+TEST(MoeRounds, StayBelowThePlannedBytes) {
+  MoeCase moe_case = travelling_case();
+  moe_case.batch = {.sequences = 16, .length = 64, .group_sequences = 2};
+  moe_case.d_model = 32;
+  moe_case.d_ff = 64;
+  moe_case.x = steered_x(moe_case, 200);
+  MoeOnOneRank one(moe_case, make_reference_kernels());
+  const Results reference = results_of(*one);
+  for (const BackendUnderTest& backend : two_backends()) {
+    for (const Travel& travel : travels(false)) {
+      moe_case.travel = travel;
+      if (travel.max_rows_per_round) {
+        moe_case.travel.max_rows_per_round = moe_case.batch.tokens() / 8;
+      }
+      SCOPED_TRACE(backend.name + ", " + testing::PrintToString(moe_case.travel));
+      std::array<size_t, 4> planned{}, measured{};
+      run_threaded_ranks(4, [&](Collectives& world) {
+        MoeRank rank(moe_case, backend.make(), world, 4);
+        const MoeLayerBytes bytes = planned_bytes({.tokens = rank.rows().tokens(),
+                                                   .groups = rank.rows().groups(),
+                                                   .tokens_of_group = moe_case.batch.tokens(),
+                                                   .groups_of_group = moe_case.batch.groups(),
+                                                   .experts = moe_case.experts,
+                                                   .d_model = moe_case.d_model,
+                                                   .d_ff = moe_case.d_ff,
+                                                   .expert_dropout = true},
+                                                  rank.layer().exchange(), rank.rank().groups());
+        Arena saved(rank.rank().memory(), static_cast<size_t>(bytes.saved));
+        Arena decisions(rank.rank().memory(), static_cast<size_t>(bytes.decisions));
+        Arena scratch(rank.rank().memory(), static_cast<size_t>(bytes.scratch));
+        const LayerContext& with = rank.ctx();
+        LayerContext ctx{{.kernels = with.kernels,
+                          .stream = with.stream,
+                          .scratch = scratch,
+                          .ordered = with.ordered},
+                         saved,
+                         decisions,
+                         with.groups,
+                         /*training=*/true};
+        const TensorView y = rank.layer().forward(ctx, rank.rows(), rank.x(), rank.saved());
+        for (Weight* weight : rank.layer().weights()) weight->begin_step();
+        rank.layer().backward(ctx, rank.rows(), rank.x(), rank.saved(), rank.dy(), rank.dx());
+        EXPECT_EQ(rank.saved().experts.plan.rounds, travel.max_rows_per_round ? 8 : 1);
+        EXPECT_LE(saved.high_water_bytes(), static_cast<size_t>(bytes.saved));
+        EXPECT_LE(decisions.high_water_bytes(), static_cast<size_t>(bytes.decisions));
+        EXPECT_LE(scratch.high_water_bytes(), static_cast<size_t>(bytes.scratch));
+        const auto here = static_cast<size_t>(world.rank());
+        planned[here] = static_cast<size_t>(bytes.total());
+        measured[here] =
+            saved.high_water_bytes() + decisions.high_water_bytes() + scratch.high_water_bytes();
+        if (backend.name == "reference") {
+          EXPECT_EQ(rank.all_summed(rank.spread(y)), reference.y);
+          EXPECT_EQ(rank.all_summed(rank.spread(rank.dx())), reference.dx);
+        }
+      });
+      // The plan is not loose either.
+      EXPECT_LT(*std::max_element(planned.begin(), planned.end()),
+                3 * *std::max_element(measured.begin(), measured.end()));
+    }
   }
 }
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <mutex>
 #include <numeric>
 
 #include "backends/reference/reference_kernels.h"
@@ -89,7 +91,7 @@ TEST(MoeObservation, AddsUpOverMicroBatchesUntilCleared) {
 TEST(MoeObservation, PacksAndUnpacksEveryField) {
   MoeObservation observation(3, 2);
   std::vector<double> numbers(observation.pack().size());
-  ASSERT_EQ(numbers.size(), 3u + 3u + 3u + 2u + 10u);
+  ASSERT_EQ(numbers.size(), 3u + 3u + 3u + 2u + 11u);
   observation.clear(4);
   EXPECT_EQ(observation.pack().size(), numbers.size() + 4u * 3u);
   observation.clear();
@@ -104,22 +106,53 @@ TEST(MoeObservation, PacksAndUnpacksEveryField) {
   EXPECT_EQ(observation.tokens, 12);
 }
 
-// Rows that leave a rank, counted from the choices: those whose expert lives elsewhere.
+// Rows that leave a rank, counted from the choices by what each kind of dispatch does with a row.
 TEST(MoeObservation, CountsRowsAndBytesThatLeave) {
-  const MoeCase moe_case = observed_case(false);
-  run_threaded_ranks(3, [&](Collectives& world) {
-    MoeRank rank(moe_case, make_reference_kernels(), world, 3);
-    rank.forward();
-    rank.layer().observe(rank.ctx(), rank.rows(), rank.saved());
-    const ExpertRange& here = rank.layer().local_experts();
-    double leaving = 0;
-    for (const int32_t expert : read_back_as<int32_t>(rank.ctx(), rank.saved().kept)) {
-      leaving += expert >= 0 && (expert < here.first || expert >= here.first + here.count);
+  MoeCase moe_case = observed_case(false);
+  for (const auto kind :
+       {Travel::Kind::kAllToAll, Travel::Kind::kAllGather, Travel::Kind::kHierarchical}) {
+    for (const bool rounds : {false, true}) {
+      moe_case.travel = {.kind = kind};
+      if (rounds) moe_case.travel.max_rows_per_round = 64;
+      std::array<double, 4> leaving{}, counted{}, bytes{}, again{};
+      run_threaded_ranks(4, [&](Collectives& world) {
+        MoeRank rank(moe_case, make_reference_kernels(), world, 4);
+        rank.forward();
+        rank.layer().observe(rank.ctx(), rank.rows(), rank.saved());
+        const auto here = static_cast<size_t>(world.rank());
+        const auto kept = read_back_as<int32_t>(rank.ctx(), rank.saved().kept);
+        std::array<double, 4> sent{};
+        for (const int32_t expert : kept) {
+          for (int to = 0; to < 4 && expert >= 0; ++to) {
+            const ExpertRange there = experts_of_rank(moe_case.experts, 4, to);
+            sent[static_cast<size_t>(to)] +=
+                expert >= there.first && expert < there.first + there.count;
+          }
+        }
+        // Two nodes of two ranks: a row goes to the neighbour if its place is the receiver's, and
+        // to the other node from whoever is at that place.
+        static std::mutex mutex;
+        const std::lock_guard lock(mutex);
+        for (size_t to = 0; to < 4; ++to) {
+          const size_t at_place = here / 2 * 2 + to % 2;
+          if (kind == Travel::Kind::kAllToAll && to != here) leaving[here] += sent[to];
+          if (kind == Travel::Kind::kAllGather) leaving[here] += 3 * sent[to];
+          if (kind != Travel::Kind::kHierarchical) continue;
+          if (at_place != here) leaving[here] += sent[to];
+          if (to / 2 != here / 2) leaving[at_place] += sent[to];
+        }
+        counted[here] = rank.layer().observation().rows_sent;
+        bytes[here] = rank.layer().observation().bytes_sent;
+        again[here] = rank.layer().observation().bytes_sent_again;
+      });
+      EXPECT_GT(leaving[0], 0);
+      for (size_t rank = 0; rank < 4; ++rank) {
+        EXPECT_EQ(counted[rank], leaving[rank]) << "rank " << rank << ", kind " << int(kind);
+        EXPECT_EQ(bytes[rank], leaving[rank] * 4 * sizeof(double));
+        EXPECT_EQ(again[rank], rounds ? bytes[rank] : 0);
+      }
     }
-    EXPECT_GT(leaving, 0);
-    EXPECT_EQ(rank.layer().observation().rows_sent, leaving);
-    EXPECT_EQ(rank.layer().observation().bytes_sent, leaving * 4 * sizeof(double));
-  });
+  }
 }
 
 // Forward again for a micro-batch whose activations were dropped: the same output and gradients,

@@ -113,9 +113,9 @@ TEST(SwitchRouterJitter, DoesNotReachTheExperts) {
     const MoeLayer::Saved& saved = rank->saved();
     const Numbers x = numbers_of(rank->ctx(), rank->x());
     EXPECT_NE(numbers_of(rank->ctx(), saved.routing.gate_input), x);
-    const Numbers received = numbers_of(rank->ctx(), saved.received);
+    const Numbers received = numbers_of(rank->ctx(), saved.experts.visits.at(0).received);
     ASSERT_EQ(received.size(), x.size());
-    const auto source = read_back_as<int32_t>(rank->ctx(), saved.plan.source);
+    const auto source = read_back_as<int32_t>(rank->ctx(), saved.experts.plan.source);
     for (size_t i = 0; i < source.size(); ++i) {
       for (size_t d = 0; d < 4; ++d) {
         EXPECT_EQ(received[i * 4 + d], x[static_cast<size_t>(source[i]) * 4 + d]);

@@ -11,14 +11,18 @@ namespace switchyard::test {
 
 class LayerRank {
  public:
-  LayerRank(std::unique_ptr<Kernels> kernels, Collectives& world, int expert_group_size)
+  //   ranks_per_node  0: the groups know no nodes
+  LayerRank(std::unique_ptr<Kernels> kernels, Collectives& world, int expert_group_size,
+            int ranks_per_node = 0)
       : kernels_(std::move(kernels)),
         stream_(kernels_->make_stream()),
         scratch_(kernels_->memory()),
         saved_(kernels_->memory()),
         decisions_(kernels_->memory()),
         groups_(make_groups(world, expert_group_size)),
-        ctx_{{*kernels_, *stream_, scratch_}, saved_, decisions_, groups_} {}
+        ctx_{{*kernels_, *stream_, scratch_}, saved_, decisions_, groups_} {
+    if (ranks_per_node > 0) split_by_node(groups_, ranks_per_node);
+  }
 
   LayerContext& ctx() { return ctx_; }
   Memory& memory() { return kernels_->memory(); }

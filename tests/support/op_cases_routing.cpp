@@ -135,6 +135,28 @@ OpCase capacity_case(const CapacityCase& c) {
   };
 }
 
+// Scores and priorities of few values are often tied.
+OpCase reroute_case(const CapacityCase& c) {
+  const Shape shape = {c.tokens, c.choices}, all = {c.tokens, c.experts};
+  std::vector<CaseInput> inputs = {
+      integers("expert", shape, -1, c.experts),
+      given("scores", Element::kAccurate, all, random_integers("scores", all, 0, 6))};
+  if (c.priority_levels > 0) {
+    inputs.push_back(given("priority", Element::kAccurate, shape,
+                           random_integers("priority", shape, 0, c.priority_levels)));
+  }
+  return {
+      .name = "plan_reroute_" + c.name,
+      .inputs = inputs,
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            plan_reroute(ctx, run.in("scores"), run.in("expert"),
+                         c.priority_levels > 0 ? run.in("priority") : TensorView(), c.groups,
+                         c.capacity, run.exact("kept", shape, Element::kInt32));
+          },
+  };
+}
+
 // The tensors of a RoutingStatistics as compared results.
 RoutingStatistics statistics_of(OpRun& run, int64_t groups, int64_t experts) {
   return {.tokens = run.exact("tokens", {groups}, Element::kInt64),
@@ -289,6 +311,12 @@ void add_routing_cases(std::vector<OpCase>& cases) {
   cases.push_back(capacity_case({"tied_priority", 40, 3, 2, 4, {0, 40}, 3}));
   cases.push_back(capacity_case({"no_tokens", 0, 3, 2, 4, {0, 0, 0}}));
   cases.push_back(capacity_case({"one_token", 1, 1, 1, 1, {0, 1}}));
+  cases.push_back(reroute_case({"zero", 12, 4, 2, 0, {0, 5, 12}}));
+  cases.push_back(reroute_case({"tight", 30, 3, 2, 2, {0, 10, 10, 30}}));
+  cases.push_back(reroute_case({"ample", 30, 5, 3, 1000, {0, 30}}));
+  cases.push_back(reroute_case({"priority", 40, 6, 2, 7, {0, 13, 40}, 1000}));
+  cases.push_back(reroute_case({"tied_priority", 40, 3, 2, 12, {0, 40}, 3}));
+  cases.push_back(reroute_case({"no_tokens", 0, 3, 2, 4, {0, 0, 0}}));
 
   const RoutingCase masked = {.name = "masked",
                               .tokens = 13,

@@ -173,6 +173,11 @@ std::vector<LayoutCase> threaded_layouts() {
   std::vector<std::string> two_passes = global;
   two_passes.insert(two_passes.end(), {"moe.losses.load_balance.two_pass=true",
                                        "train.micro_batches=4", "train.recompute=blocks"});
+  const std::vector<std::string> rerouted = {"moe.capacity.overflow=reroute",
+                                             "moe.dispatch=hierarchical"};
+  const std::vector<std::string> in_rounds = {
+      "moe.capacity={overflow: dropless, max_tokens_per_round: 64}", "moe.dispatch=hierarchical",
+      "moe.overlap_chunks=2", "parallel.ranks_per_node=2"};
   return {
       {"single", 1, 1},
       {"replicas_only_2x1", 2, 1},
@@ -198,6 +203,8 @@ std::vector<LayoutCase> threaded_layouts() {
       {"global_scope_2x2", 2, 2, global},
       {"two_passes_recomputed_3x3", 3, 3, two_passes},
       {"two_passes_recomputed_4x2", 4, 2, two_passes},
+      {"rerouted_on_one_node_2x2", 2, 2, rerouted},
+      {"in_rounds_on_two_nodes_4x4", 4, 4, in_rounds},
       {"all_to_one_expert_2x2", 2, 2, {}, true},
       {"all_to_one_expert_4x4", 4, 4, {}, true},
   };

@@ -114,6 +114,8 @@ const std::vector<Layout>& layouts() {
       {"four_in_pairs", 4, 2},
       {"five", 5, 5},
       {"eight_in_fours", 8, 4},
+      {"three_gathering_in_chunks", 3, 3, {"moe.dispatch=allgather", "moe.overlap_chunks=2"}},
+      {"two_nodes_of_two", 4, 4, {"moe.dispatch=hierarchical", "parallel.ranks_per_node=2"}},
       {"two_micro_batches", 1, 1, {"train.micro_batches=2"}},
       {"four_micro_batches_on_two", 2, 2, {"train.micro_batches=4"}},
       {"sharded", 4, 2, {"optimizer.shard=true"}},
@@ -147,6 +149,10 @@ const Setting kSettings[] = {
     {"cpu_bfloat16", {"train.precision=bfloat16", "moe.expert_dropout=0.2"}},
     {"reference", {"device=reference"}},
     {"adafactor", {"optimizer.type=adafactor", "moe.capacity.priority=random"}},
+    {"rerouted", {"moe.capacity.overflow=reroute", "moe.wire_dtype=bfloat16"}},
+    {"dropless",
+     {"moe.capacity.overflow=dropless", "moe.capacity.max_tokens_per_round=64",
+      "train.recompute=blocks"}},
 };
 INSTANTIATE_TEST_SUITE_P(All, OrderedLayouts, testing::ValuesIn(kSettings),
                          [](const auto& tested) { return tested.param.name; });

@@ -96,6 +96,8 @@ class CpuKernels final : public Kernels {
                          TensorView dlogits) override;
   void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, LeafOffsets groups,
                      int64_t experts, int64_t capacity, TensorView kept) override;
+  void plan_reroute(ExecContext& ctx, TensorView scores, TensorView expert, TensorView priority,
+                    LeafOffsets groups, int64_t capacity, TensorView kept) override;
   void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept, TensorView weight,
                        TensorView dropped, TensorView weights) override;
   void count_choices(ExecContext& ctx, TensorView kept, LeafOffsets groups,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <span>
 
 #include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
@@ -22,11 +23,13 @@ int64_t checked_place(int64_t place, int64_t count, std::string_view what) {
   return place;
 }
 
-}  // namespace
-
-void CpuKernels::plan_capacity(ExecContext& ctx, TensorView expert_view, TensorView priority_view,
-                               LeafOffsets groups, int64_t experts, int64_t capacity,
-                               TensorView kept_view) {
+// Gives the choices of each group room in their order.
+//   place_choice(t, experts of its earlier choices, wanted, room of each expert)  the expert that a
+//                choice lands on, or -1
+template <typename Place>
+void place_choices(ExecContext& ctx, cpu::Team& team, TensorView expert_view,
+                   TensorView priority_view, LeafOffsets groups, int64_t experts, int64_t capacity,
+                   TensorView kept_view, const Place& place_choice) {
   const int64_t tokens = expert_view.shape()[0], choices = expert_view.shape()[1];
   const int64_t group_count = static_cast<int64_t>(groups.size()) - 1;
   const int32_t* expert = expert_view.data<int32_t>();
@@ -53,16 +56,50 @@ void CpuKernels::plan_capacity(ExecContext& ctx, TensorView expert_view, TensorV
         const int32_t wanted = expert[t * choices + k];
         int32_t& place = kept[t * choices + k];
         place = -1;
-        if (wanted < 0 || room[checked_place(wanted, experts, "expert")] == 0) continue;
-        room[wanted] -= 1;
-        place = wanted;
+        if (wanted < 0) continue;
+        checked_place(wanted, experts, "expert");
+        place =
+            place_choice(t, std::span(kept + t * choices, static_cast<size_t>(k)), wanted, room);
+        if (place >= 0) room[place] -= 1;
       }
     }
   };
-  team_.ranges(group_count, 4 * tokens * choices / std::max<int64_t>(group_count, 1),
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t g = begin; g < end; ++g) plan_group(g);
-               });
+  team.ranges(group_count, 4 * tokens * choices / std::max<int64_t>(group_count, 1),
+              [&](int64_t begin, int64_t end) {
+                for (int64_t g = begin; g < end; ++g) plan_group(g);
+              });
+}
+
+}  // namespace
+
+void CpuKernels::plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority,
+                               LeafOffsets groups, int64_t experts, int64_t capacity,
+                               TensorView kept) {
+  place_choices(ctx, team_, expert, priority, groups, experts, capacity, kept,
+                [](int64_t, std::span<const int32_t>, int32_t wanted, const int64_t* room) {
+                  return room[wanted] > 0 ? wanted : -1;
+                });
+}
+
+void CpuKernels::plan_reroute(ExecContext& ctx, TensorView scores_view, TensorView expert,
+                              TensorView priority, LeafOffsets groups, int64_t capacity,
+                              TensorView kept) {
+  const int64_t experts = scores_view.shape()[1];
+  const float* scores = scores_view.data<float>();
+  const auto place = [=](int64_t t, std::span<const int32_t> taken, int32_t wanted,
+                         const int64_t* room) {
+    const auto can_take = [&](int32_t e) {
+      return room[e] > 0 && std::find(taken.begin(), taken.end(), e) == taken.end();
+    };
+    if (can_take(wanted)) return wanted;
+    int32_t best = -1;
+    for (int32_t e = 0; e < experts; ++e) {
+      if (!can_take(e)) continue;
+      if (best < 0 || scores[t * experts + e] > scores[t * experts + best]) best = e;
+    }
+    return best;
+  };
+  place_choices(ctx, team_, expert, priority, groups, experts, capacity, kept, place);
 }
 
 void CpuKernels::drop_statistics(ExecContext&, TensorView expert_view, TensorView kept_view,

@@ -53,6 +53,36 @@ void ReferenceKernels::plan_capacity(ExecContext&, TensorView expert_view, Tenso
   }
 }
 
+void ReferenceKernels::plan_reroute(ExecContext&, TensorView scores_view, TensorView expert_view,
+                                    TensorView priority, LeafOffsets groups, int64_t capacity,
+                                    TensorView kept_view) {
+  reference::with_floating(scores_view.dtype(), [&](auto zero) {
+    const Matrix<decltype(zero)> scores(scores_view);
+    const Matrix<int32_t> expert(expert_view), kept(kept_view);
+    for (size_t g = 0; g + 1 < groups.size(); ++g) {
+      std::vector<int64_t> room(static_cast<size_t>(scores.columns()), capacity);
+      for (int64_t k = 0; k < expert.columns(); ++k) {
+        for (int64_t t : by_priority(priority, k, groups[g], groups[g + 1])) {
+          kept(t, k) = -1;
+          if (expert(t, k) < 0) continue;
+          const int64_t wanted = checked_place(expert(t, k), scores.columns(), "expert");
+          const auto can_take = [&](int64_t e) {
+            return room[e] > 0 && std::find(kept.row(t), kept.row(t) + k, e) == kept.row(t) + k;
+          };
+          int64_t landed = can_take(wanted) ? wanted : -1;
+          for (int64_t e = 0; e < scores.columns() && !can_take(wanted); ++e) {
+            if (!can_take(e)) continue;
+            if (landed < 0 || scores(t, e) > scores(t, landed)) landed = e;
+          }
+          if (landed < 0) continue;
+          room[landed] -= 1;
+          kept(t, k) = static_cast<int32_t>(landed);
+        }
+      }
+    }
+  });
+}
+
 void ReferenceKernels::drop_statistics(ExecContext& ctx, TensorView expert_view,
                                        TensorView kept_view, TensorView weight_view,
                                        TensorView dropped, TensorView weights) {
