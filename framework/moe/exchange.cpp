@@ -1,5 +1,7 @@
 #include "moe/exchange.h"
 
+#include <algorithm>
+
 namespace switchyard {
 namespace {
 
@@ -33,11 +35,28 @@ std::string text_of(ExchangePhase phase) {
   return "exchange " + std::to_string(static_cast<int64_t>(phase));
 }
 
-// "layer 3, step 11, rows to experts, part 0"
+// "layer encoder.block.3, step 11, rows to experts, part 0"
 std::string text_of(const Header& header) {
-  return "layer " + std::to_string(header.layer) + ", step " + std::to_string(header.step) + ", " +
+  const auto first_of_decoder = layer_id(StackKind::kDecoder, 0);
+  const bool decodes = header.layer >= first_of_decoder;
+  const int64_t block = header.layer - (decodes ? first_of_decoder : 0);
+  return std::string("layer ") + (decodes ? "decoder" : "encoder") + ".block." +
+         std::to_string(block) + ", step " + std::to_string(header.step) + ", " +
          text_of(static_cast<ExchangePhase>(header.phase)) + ", part " +
          std::to_string(header.part);
+}
+
+std::string text_with_rank(const Header& header) {
+  return text_of(header) + ", rank " + std::to_string(header.rank);
+}
+
+Header header_of(const LayerContext& ctx, uint16_t layer, ExchangePhase phase, int64_t part) {
+  return {.rank = ctx.groups.world->rank(),
+          .layer = layer,
+          .step = ctx.step,
+          .phase = static_cast<int64_t>(phase),
+          .part = part,
+          .number = 0};
 }
 
 constexpr const char* kAdvice = "this is a defect of the program: please report it with the config";
@@ -61,15 +80,9 @@ std::vector<int64_t> Exchange::meet(LayerContext& ctx, ExchangePhase phase, int6
   const ScratchScope scope(ctx.scratch);
   Collectives& group = *ctx.groups.expert;
   const int64_t ranks = group.size();
-  Header mine{.rank = ctx.groups.world->rank(),
-              .layer = layer_,
-              .step = ctx.step,
-              .phase = static_cast<int64_t>(phase),
-              .part = part,
-              .number = 0};
+  const Header mine = header_of(ctx, layer_, phase, part);
   std::vector<int64_t> out;
   for (const int64_t number : numbers) {
-    mine.number = number;
     for (const int64_t field : {mine.rank, mine.layer, mine.step, mine.phase, mine.part, number}) {
       out.push_back(field);
     }
@@ -89,7 +102,7 @@ std::vector<int64_t> Exchange::meet(LayerContext& ctx, ExchangePhase phase, int6
     if (!together) {
       throw RankError(
           "ranks are out of step: rank " + std::to_string(there.rank) + " is at " + text_of(there),
-          text_of(mine) + ", rank " + std::to_string(mine.rank), kAdvice);
+          text_with_rank(mine), kAdvice);
     }
     told.push_back(there.number);
   }
@@ -112,6 +125,13 @@ ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorVie
     count_choices(ctx, kept, rows.group_offsets, local);
     group.all_gather(ctx.stream, local, leaves, gathered)->wait();
     counts.rows = read_back_as<int64_t>(ctx, gathered);
+    // What a rank sends follows its own counts: all must have got the same.
+    const auto own = read_back_as<int64_t>(ctx, local);
+    const int64_t first = counts.first_leaf[static_cast<size_t>(group.rank())] * experts_;
+    if (!std::equal(own.begin(), own.end(), counts.rows.begin() + first)) {
+      throw RankError("the counts that a rank sent came back changed",
+                      text_with_rank(header_of(ctx, layer_, ExchangePhase::kCounts, 0)), kAdvice);
+    }
   }
   ExchangePlan plan = plan_exchange(std::move(counts), group.rank(), options_.schedule);
   plan.source = ctx.saved.allocate(DType::kInt32, {kept.elements()});
@@ -129,12 +149,10 @@ std::unique_ptr<Work> Exchange::move(LayerContext& ctx, ExchangePhase phase, int
     const int64_t expected = traffic.at(from, here);
     const int64_t coming = told[static_cast<size_t>(from)];
     if (coming == expected) continue;
-    const int64_t rank = ctx.groups.world->rank();
-    const Header place{rank, layer_, ctx.step, static_cast<int64_t>(phase), part, 0};
     throw RankError("ranks disagree on an exchange: rank " + std::to_string(from) +
                         " of the expert group sends " + std::to_string(coming) + " rows, rank " +
                         std::to_string(here) + " expects " + std::to_string(expected),
-                    text_of(place) + ", rank " + std::to_string(rank), kAdvice);
+                    text_with_rank(header_of(ctx, layer_, phase, part)), kAdvice);
   }
   const bool converted =
       options_.wire_bfloat16 && send.dtype() != DType::kInt64 && send.dtype() != DType::kBFloat16;

@@ -79,7 +79,6 @@ class Exchange {
                             std::span<const int64_t> numbers) const;
   std::unique_ptr<Work> move(LayerContext& ctx, ExchangePhase phase, int64_t part,
                              const Traffic& traffic, TensorView send, TensorView received) const;
-  std::string place(const LayerContext& ctx, ExchangePhase phase, int64_t part) const;
 
   uint16_t layer_;
   int64_t experts_;

@@ -298,7 +298,7 @@ void expect_rank_error(const std::vector<std::string>& texts,
 
 TEST(Exchange, NoticesARankInAnotherLayer) {
   expect_rank_error(
-      {"out of step", "rank 1", "layer 4, step 11", "layer 3, step 11"},
+      {"out of step", "rank 1", "layer encoder.block.4, step 11", "layer encoder.block.3, step 11"},
       [](ExchangeRank& rank, bool) { rank.agree(); }, 4);
 }
 
@@ -342,7 +342,8 @@ TEST(Exchange, NoticesARankThatSendsAnotherNumberOfRows) {
   ASSERT_GT(expected, 0);
   expect_rank_error(
       {"rank 1 of the expert group sends " + std::to_string(expected - 1) + " rows, rank 2",
-       "expects " + std::to_string(expected), "layer 3, step 11, rows to experts, part 0"},
+       "expects " + std::to_string(expected),
+       "layer encoder.block.3, step 11, rows to experts, part 0"},
       [](ExchangeRank& rank, bool astray) {
         ExchangePlan plan = rank.agree();
         if (astray) plan.traffic[0].at(1, 2) -= 1;
