@@ -155,12 +155,26 @@ class Loader {
 
   static void read_piece(VerifiedFile& file, const Piece& piece, const GlobalTensor& tensor) {
     const TensorSlice& slice = piece.place();
-    auto* target =
-        static_cast<std::byte*>(tensor.value.raw()) + slice.first_element * size_of(tensor.dtype);
-    Memory& memory = tensor.weight->memory();
+    const auto bytes = [&](int64_t elements) {
+      return elements * static_cast<int64_t>(size_of(tensor.dtype));
+    };
+    const ElementRuns runs = {tensor.runs.count, bytes(tensor.runs.length),
+                              bytes(tensor.runs.first), bytes(tensor.runs.stride)};
+    auto at = bytes(static_cast<int64_t>(slice.first_element));  // of the tensor
     file.read(slice.begin, slice.end, [&](const std::byte* data, size_t size_bytes) {
-      memory.copy_in(target, data, size_bytes);
-      target += size_bytes;
+      const int64_t end = at + static_cast<int64_t>(size_bytes);
+      // From the last run that begins no later than these bytes.
+      const int64_t before = std::max<int64_t>(0, at - runs.first);
+      for (int64_t run = runs.stride > 0 ? before / runs.stride : 0; run < runs.count; ++run) {
+        const int64_t whole = runs.first + run * runs.stride;
+        if (whole >= end) break;
+        const int64_t from = std::max(at, whole), to = std::min(end, whole + runs.length);
+        if (from >= to) continue;
+        tensor.weight->memory().copy_in(
+            static_cast<std::byte*>(tensor.value.raw()) + run * runs.length + (from - whole),
+            data + (from - at), static_cast<size_t>(to - from));
+      }
+      at = end;
     });
   }
 

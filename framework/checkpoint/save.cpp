@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <set>
+#include <span>
 #include <system_error>
 
 #include "base/check.h"
@@ -12,6 +14,7 @@
 #include "checkpoint/agree.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/directory.h"
+#include "checkpoint/slice_gather.h"
 #include "checkpoint/tensors.h"
 #include "safetensors/safetensors.h"
 
@@ -60,29 +63,29 @@ class Saver {
       : directory_(directory),
         state_(state),
         world_(*groups.world),
-        expert_group_size_(groups.expert->size()),
+        tensor_group_(*groups.tensor),
+        expert_ranks_(groups.expert_ranks()),
         options_(options),
         files_(files),
         writing_(directory / writing_name(state.step, options.run_id)),
         final_(directory / step_name(state.step)),
         tensors_(global_tensors(state.weights, state.optimizer)),
-        owners_(owners_of(tensors_, world_.size(), expert_group_size_)) {
+        owners_(owners_of(tensors_, groups)) {
     SWITCHYARD_CHECK(state.step >= 0 && is_shard_name(options.run_id), "step ", state.step,
                      ", run id ", options.run_id);
-    SWITCHYARD_CHECK(world_.size() % expert_group_size_ == 0, world_.size(), " ranks");
     name_files();
   }
 
   Path save() {
     try {
       run_and_agree(world_, [&] {
-        if (world_.rank() == 0) prepare();
+        if (world_.rank() != 0) return;
+        prepare();
+        write_texts();
       });
-      run_and_agree(world_, [&] {
-        if (world_.rank() == 0) write_texts();
-        write_part(TensorPart::kModel);
-        write_part(TensorPart::kOptimizer);
-      });
+      // Writing a part takes all ranks of a place: none may begin one that another won't.
+      run_and_agree(world_, [&] { write_part(TensorPart::kModel); });
+      run_and_agree(world_, [&] { write_part(TensorPart::kOptimizer); });
       const std::vector<std::string> parts = gather(world_, encode_manifest(manifest_));
       run_and_agree(world_, [&] {
         if (world_.rank() == 0) commit(parts);
@@ -157,27 +160,70 @@ class Saver {
     }
   }
 
-  // This rank's file of the part.
-  void write_part(TensorPart part) {
-    const auto& names = file_names_[index_of(part)];
-    const auto mine = names.find(world_.rank());
-    if (mine == names.end()) return;
+  // The tensors of the part that a rank writes, as its file has them.
+  HeaderBytes header_of(TensorPart part, int rank) const {
     std::vector<StoredTensor> entries;
-    std::map<std::string_view, const GlobalTensor*> by_name;
     for (size_t i = 0; i < tensors_.size(); ++i) {
       const GlobalTensor& tensor = tensors_[i];
-      if (tensor.part != part || owners_[i] != world_.rank()) continue;
-      SWITCHYARD_CHECK(tensor.held, tensor.name, " is written by a rank that does not hold it");
-      by_name[tensor.name] = &tensor;
+      if (tensor.part != part || owners_[i] != rank) continue;
       entries.push_back({.name = tensor.name,
                          .type = stored_type(tensor.dtype),
                          .shape = stored_shape(tensor.shape)});
     }
+    return make_header(std::move(entries), {}, writing_.string());
+  }
+
+  std::map<std::string_view, const GlobalTensor*> by_name(TensorPart part) const {
+    std::map<std::string_view, const GlobalTensor*> tensors;
+    for (const GlobalTensor& tensor : tensors_) {
+      if (tensor.part == part) tensors[tensor.name] = &tensor;
+    }
+    return tensors;
+  }
+
+  void write_part(TensorPart part) {
+    const auto tensors = by_name(part);
+    std::vector<std::vector<const GlobalTensor*>> sliced;  // by rank of the place
+    HeaderBytes mine;
+    for (int slice = 0; slice < tensor_group_.size(); ++slice) {
+      HeaderBytes made = header_of(part, world_.rank() - tensor_group_.rank() + slice);
+      sliced.emplace_back();
+      for (const StoredTensor& entry : made.header.tensors) {
+        const GlobalTensor* tensor = tensors.at(entry.name);
+        if (tensor->sliced) sliced.back().push_back(tensor);
+      }
+      if (slice == tensor_group_.rank()) mine = std::move(made);
+    }
+    SliceGather slices(tensor_group_, std::move(sliced));
+    std::exception_ptr error;
+    try {
+      write_file(part, mine, tensors, slices);
+    } catch (...) {  // the other ranks of the place wait for this one's slices
+      error = std::current_exception();
+    }
+    slices.finish();
+    if (error) std::rethrow_exception(error);
+  }
+
+  // This rank's file of the part.
+  void write_file(TensorPart part, const HeaderBytes& made,
+                  const std::map<std::string_view, const GlobalTensor*>& tensors,
+                  SliceGather& slices) {
+    const auto& names = file_names_[index_of(part)];
+    const auto mine = names.find(world_.rank());
+    if (mine == names.end()) return;
     FileOutput out(files_, writing_ / mine->second);
-    const HeaderBytes made = make_header(std::move(entries), {}, out.path().string());
     out.write(made.bytes);
     for (const StoredTensor& entry : made.header.tensors) {
-      const GlobalTensor& tensor = *by_name.at(entry.name);
+      const GlobalTensor& tensor = *tensors.at(entry.name);
+      SWITCHYARD_CHECK(tensor.held, tensor.name, " is written by a rank that does not hold it");
+      Digest digest;
+      if (tensor.sliced) {
+        digest = write_bytes(out, slices.next(), HostMemory::instance());
+      } else {
+        const auto* bytes = static_cast<const std::byte*>(tensor.value.raw());
+        digest = write_bytes(out, {bytes, tensor.value.size_bytes()}, tensor.weight->memory());
+      }
       manifest_.tensors.push_back(
           {.name = entry.name,
            .part = part,
@@ -188,21 +234,18 @@ class Saver {
                        .end = entry.end,
                        .first_element = 0,
                        .elements = static_cast<uint64_t>(tensor.shape.elements()),
-                       .digest = write_bytes(out, tensor)}}});
+                       .digest = digest}}});
     }
     out.finish();
     manifest_.files.push_back(record_of(out));
   }
 
-  // Appends the tensor's bytes, wherever they lie; returns their hash.
-  Digest write_bytes(FileOutput& out, const GlobalTensor& tensor) {
-    const size_t size = tensor.value.size_bytes();
-    const auto* source = static_cast<const std::byte*>(tensor.value.raw());
-    Memory& memory = tensor.weight->memory();
+  // Appends bytes that lie in `memory`; returns their hash.
+  Digest write_bytes(FileOutput& out, std::span<const std::byte> source, Memory& memory) {
     Hasher hasher;
-    for (size_t at = 0; at < size; at += kChunkBytes) {
-      const size_t piece = std::min<size_t>(kChunkBytes, size - at);
-      const std::byte* bytes = source + at;
+    for (size_t at = 0; at < source.size(); at += kChunkBytes) {
+      const size_t piece = std::min<size_t>(kChunkBytes, source.size() - at);
+      const std::byte* bytes = source.data() + at;
       if (!memory.host_accessible()) {
         staging_.resize(kChunkBytes);
         memory.copy_out(staging_.data(), bytes, piece);
@@ -221,7 +264,7 @@ class Saver {
                    .tokens_seen = state_.tokens_seen,
                    .sampler_position = state_.sampler_position,
                    .seed = state_.seed,
-                   .layout = {.ranks = world_.size(), .expert_group_size = expert_group_size_},
+                   .layout = {.ranks = world_.size(), .expert_group_size = expert_ranks_},
                    .config_hash = digest_of(state_.config_text),
                    .dataset_hash = state_.dataset_hash};
     for (const std::string& bytes : parts) {
@@ -279,7 +322,8 @@ class Saver {
   const Path directory_;
   const CheckpointState& state_;
   Collectives& world_;
-  const int expert_group_size_;
+  Collectives& tensor_group_;
+  const int expert_ranks_;
   const SaveOptions& options_;
   FileSystem& files_;
   const Path writing_, final_;

@@ -23,7 +23,8 @@ void append(std::vector<GlobalTensor>& tensors, const Weight& weight, TensorPart
                       .shape = value.shape(),
                       .weight = &weight,
                       .held = true,
-                      .value = value};
+                      .value = value,
+                      .runs = {1, value.elements(), 0, value.elements()}};
   if (!weight.is_expert()) {
     tensors.push_back(std::move(tensor));
     return;
@@ -31,14 +32,21 @@ void append(std::vector<GlobalTensor>& tensors, const Weight& weight, TensorPart
   const ExpertRange& range = weight.experts();
   SWITCHYARD_CHECK(value.shape().rank() >= 1 && value.shape()[0] == range.count, tensor.name, " ",
                    value.shape(), " for ", range.count, " experts");
-  std::vector<int64_t> sizes;
-  for (int i = 1; i < value.shape().rank(); ++i) sizes.push_back(value.shape()[i]);
-  tensor.shape = Shape(sizes);
+  const auto of_one = [](const Shape& stacked) {
+    std::vector<int64_t> sizes;
+    for (int i = 1; i < stacked.rank(); ++i) sizes.push_back(stacked[i]);
+    return Shape(sizes);
+  };
+  const Shape held = of_one(value.shape());
+  tensor.sliced = weight.is_sliced() && value.shape() == weight.shape();
+  tensor.shape = tensor.sliced ? of_one(weight.whole_shape()) : held;
+  tensor.runs = {1, held.elements(), 0, held.elements()};
+  if (tensor.sliced) tensor.runs = weight.runs();
   for (tensor.expert = 0; tensor.expert < range.total; ++tensor.expert) {
     tensor.name = expert_name(weight.name(), tensor.expert) + suffix;
     const int64_t local = tensor.expert - range.first;
     tensor.held = local >= 0 && local < range.count;
-    tensor.value = tensor.held ? value.rows(local, local + 1).reshape(tensor.shape) : TensorView();
+    tensor.value = tensor.held ? value.rows(local, local + 1).reshape(held) : TensorView();
     tensors.push_back(tensor);
   }
 }
@@ -87,8 +95,9 @@ std::vector<GlobalTensor> global_tensors(const std::vector<const Weight*>& weigh
   return tensors;
 }
 
-std::vector<int> owners_of(const std::vector<GlobalTensor>& tensors, int ranks,
-                           int expert_group_size) {
+std::vector<int> owners_of(const std::vector<GlobalTensor>& tensors, const Groups& groups) {
+  const int ranks = groups.world->size(), group = groups.expert_ranks();
+  const int places = groups.expert->size(), slices = groups.tensor->size();
   std::vector<Unit> units = units_of(tensors);
   // Those with a choice of few ranks first, the large before the small, which even out the rest.
   std::stable_sort(units.begin(), units.end(), [](const Unit& a, const Unit& b) {
@@ -98,17 +107,22 @@ std::vector<int> owners_of(const std::vector<GlobalTensor>& tensors, int ranks,
   std::vector<int64_t> load(static_cast<size_t>(ranks));
   std::vector<int> owners(tensors.size());
   for (const Unit& unit : units) {
-    int first = 0, stride = 1;
+    int first = 0;  // rank of the expert group that may write it, the first of `slices`
     if (unit.expert >= 0) {
-      stride = expert_group_size;
-      for (first = 0; first < stride; ++first) {
-        const ExpertRange range = experts_of_rank(unit.experts, expert_group_size, first);
-        if (unit.expert >= range.first && unit.expert < range.first + range.count) break;
+      for (int place = 0; place < places; ++place) {
+        const ExpertRange range = experts_of_rank(unit.experts, places, place);
+        if (unit.expert >= range.first && unit.expert < range.first + range.count) {
+          first = place * slices;
+        }
       }
     }
     int owner = first;
-    for (int rank = first; rank < ranks; rank += stride) {
-      if (load[static_cast<size_t>(rank)] < load[static_cast<size_t>(owner)]) owner = rank;
+    for (int rank = first; rank < ranks; ++rank) {
+      const int in_group = rank % group;
+      const bool holds = unit.expert < 0 || (in_group >= first && in_group < first + slices);
+      if (holds && load[static_cast<size_t>(rank)] < load[static_cast<size_t>(owner)]) {
+        owner = rank;
+      }
     }
     load[static_cast<size_t>(owner)] += unit.bytes;
     for (const size_t i : unit.tensors) owners[i] = owner;

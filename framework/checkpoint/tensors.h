@@ -13,11 +13,13 @@ struct GlobalTensor {
   std::string name;  // "decoder.block.3.moe.expert.17.wi", of the optimizer: "<weight>/adamw.first"
   TensorPart part = TensorPart::kModel;
   DType dtype = DType::kFloat32;
-  Shape shape;
+  Shape shape;  // of the whole tensor
   const Weight* weight = nullptr;
   int64_t expert = -1;  // its global number; -1 for a dense weight
-  bool held = false;    // on this rank
-  TensorView value;     // where it lies, if held
+  bool held = false;    // on this rank, or a slice of it
+  TensorView value;     // where it lies, if held; of a sliced tensor this rank's slice
+  ElementRuns runs;     // where the elements of `value`, of this rank's slice, lie in the tensor
+  bool sliced = false;  // whether each rank of Groups::tensor has another part
 };
 
 // Of every weight and state, all experts of all ranks, in an order that is the same on every rank.
@@ -25,8 +27,8 @@ std::vector<GlobalTensor> global_tensors(const std::vector<const Weight*>& weigh
                                          const std::vector<OptimizerState>& optimizer);
 
 // The rank that writes each tensor, by position in `tensors`. A weight and its state stay together;
-// an expert is written by one of the ranks that hold it, the rest by any; bytes are balanced.
-std::vector<int> owners_of(const std::vector<GlobalTensor>& tensors, int ranks,
-                           int expert_group_size);
+// an expert is written by one of the ranks that hold it or a slice of it, the rest by any; bytes
+// are balanced.
+std::vector<int> owners_of(const std::vector<GlobalTensor>& tensors, const Groups& groups);
 
 }  // namespace switchyard

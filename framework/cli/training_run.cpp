@@ -33,11 +33,25 @@ static double count_parameters(const RunParts& parts) {
     if (!weight->is_expert()) {
       count += static_cast<double>(weight->shape().elements());
     } else {
-      const Shape& shape = weight->shape();
+      const Shape shape = weight->whole_shape();
       count += static_cast<double>(weight->experts().total * shape[1] * shape[2]);
     }
   }
   return count;
+}
+
+static std::string held_experts(const Config& config, const Groups& groups, int rank,
+                                size_t layers) {
+  const int slices = groups.tensor->size(), places = groups.expert->size();
+  const ExpertRange range = experts_of_rank(config.moe.experts, places, rank / slices % places);
+  if (range.count == 0) return "no expert";
+  std::string slice;
+  if (slices > 1) {
+    const int64_t width = config.model.d_ff / slices, first = rank % slices * width;
+    slice = fmt::format("features {} to {} of {} of ", first, first + width - 1, config.model.d_ff);
+  }
+  return fmt::format("{}experts {} to {} of {} in each of {} MoE layers", slice, range.first,
+                     range.first + range.count - 1, range.total, layers);
 }
 
 static void warn_of_idle_ranks(const Config& config, const BatchLayout& layout) {
@@ -55,7 +69,7 @@ static void warn_of_idle_ranks(const Config& config, const BatchLayout& layout) 
 StartRecord start_record(const Config& config, const RunParts& parts, int threads) {
   return {.steps = config.train.steps,
           .ranks = parts.groups.world->size(),
-          .expert_group = parts.groups.expert->size(),
+          .expert_group = parts.groups.expert_ranks(),
           .threads = threads,
           .device = resolve_device(config.device, ""),
           .parameters = static_cast<int64_t>(count_parameters(parts))};
@@ -69,19 +83,13 @@ void announce(const Config& config, const RunParts& parts, const RunData& data, 
            data.description(), data.training->label_names().size());
   for (const std::string& warning : warnings_of_cut_examples(config, data)) log_warning(warning);
   log_info(
-      "layout {}x{}: {} ranks ({}), {} threads each, device {}; {} sequences a batch in {} routing "
+      "layout {}: {} ranks ({}), {} threads each, device {}; {} sequences a batch in {} routing "
       "groups, {} micro-batches",
-      groups.world->size(), groups.expert->size(), groups.world->size(), groups.world->name(),
-      threads, device, parts.layout.sequences, parts.layout.groups(), parts.layout.micro_batches);
-  const std::vector<MoeLayer*> layers = parts.model->moe_layers();
-  for (int rank = 0; rank < groups.world->size() && !layers.empty(); ++rank) {
-    const ExpertRange range =
-        experts_of_rank(config.moe.experts, groups.expert->size(), rank % groups.expert->size());
-    log_info("rank {}: {}", rank,
-             range.count == 0
-                 ? "no expert"
-                 : fmt::format("experts {} to {} of {} in each of {} MoE layers", range.first,
-                               range.first + range.count - 1, range.total, layers.size()));
+      groups.layout(), groups.world->size(), groups.world->name(), threads, device,
+      parts.layout.sequences, parts.layout.groups(), parts.layout.micro_batches);
+  const size_t layers = parts.model->moe_layers().size();
+  for (int rank = 0; rank < groups.world->size() && layers > 0; ++rank) {
+    log_info("rank {}: {}", rank, held_experts(config, groups, rank, layers));
   }
   warn_of_idle_ranks(config, parts.layout);
 }

@@ -6,14 +6,23 @@
 
 namespace switchyard {
 
-Groups make_groups(Collectives& world, int expert_group_size) {
-  SWITCHYARD_CHECK(expert_group_size >= 1 && world.size() % expert_group_size == 0,
-                   "expert groups of ", expert_group_size, " out of ", world.size(), " ranks");
+Groups make_groups(Collectives& world, int expert_ranks, int expert_tensor) {
+  SWITCHYARD_CHECK(expert_ranks >= 1 && world.size() % expert_ranks == 0, "expert groups of ",
+                   expert_ranks, " out of ", world.size(), " ranks");
+  SWITCHYARD_CHECK(expert_tensor >= 1 && expert_ranks % expert_tensor == 0, "slices on ",
+                   expert_tensor, " out of ", expert_ranks, " ranks of an expert group");
+  const int rank = world.rank();
   Groups groups;
   groups.world = &world;
-  groups.expert = world.split(world.rank() / expert_group_size);
-  groups.replica = world.split(world.rank() % expert_group_size);
+  groups.expert = world.split(rank / expert_ranks * expert_tensor + rank % expert_tensor);
+  groups.tensor = world.split(rank / expert_tensor);
+  groups.replica = world.split(rank % expert_ranks);
   return groups;
+}
+
+std::string Groups::layout() const {
+  std::string text = std::to_string(world->size()) + "x" + std::to_string(expert_ranks());
+  return tensor->size() == 1 ? text : text + "x" + std::to_string(tensor->size());
 }
 
 void split_by_node(Groups& groups, int ranks_per_node) {

@@ -309,6 +309,9 @@ void TrainConfig::describe(Fields& f) {
 void ParallelConfig::describe(Fields& f) {
   f.integer_or("auto", "expert", expert, {1, 65'536}, "ranks",
                "Ranks that share the experts out among them; auto is all ranks of the job.");
+  f.integer("expert_tensor", expert_tensor, {1, 1024}, "ranks",
+            "Ranks of such a group that hold the same experts, each an equal slice of their "
+            "d_ff.");
   f.integer_or("auto", "ranks_per_node", ranks_per_node, {1, 65'536}, "ranks",
                "Consecutive ranks that moe.dispatch: hierarchical takes for one node; auto: those "
                "on one host.");

@@ -233,6 +233,18 @@ void check_batch(const Config& config) {
                     automatic ? "" : "another "));
 }
 
+// A place of an expert group is expert_tensor of its ranks.
+void check_place(const Config& config, int64_t group) {
+  const int64_t slices = config.parallel.expert_tensor;
+  if (group % slices == 0) return;
+  throw ConfigError(
+      fmt::format("parallel.expert_tensor = {} does not divide the {} rank{} of an expert group",
+                  slices, group, group == 1 ? "" : "s"),
+      config.origins.of({"parallel.expert_tensor", "parallel.expert"}),
+      fmt::format("use {}, or an expert group of {} ranks", divisors_text(group),
+                  (group / slices + 1) * slices));
+}
+
 void check_stack(const Config& config, const MoeStackConfig& stack, const std::string& name,
                  int64_t layers) {
   const std::string path = "moe." + name + ".layers";
@@ -247,6 +259,34 @@ void check_stack(const Config& config, const MoeStackConfig& stack, const std::s
     throw ConfigError(fmt::format("{} = {} picks none of the {}'s {} layer{}", path,
                                   stack.layers.text(), name, layers, layers == 1 ? "" : "s"),
                       place, "write 'layers: none' for a dense stack, or 'layers: all'");
+}
+
+bool has_experts(const Config& config) {
+  return !config.moe.encoder.layers.is_none() || !config.moe.decoder.layers.is_none();
+}
+
+// What of expert slices can be told without knowing the job.
+void check_expert_tensor(const Config& config) {
+  const int64_t slices = config.parallel.expert_tensor, width = config.model.d_ff;
+  if (slices == 1) return;
+  const std::string key = fmt::format("parallel.expert_tensor = {}", slices);
+  if (!has_experts(config))
+    throw ConfigError(key + " has no effect: the model has no mixture of experts",
+                      config.origins.of({"parallel.expert_tensor"}),
+                      "remove it, or give moe.encoder or moe.decoder some layers");
+  if (width % slices != 0)
+    throw ConfigError(
+        fmt::format("{} can't cut model.d_ff = {} into equal slices", key, width),
+        config.origins.of({"parallel.expert_tensor", "model.d_ff"}),
+        fmt::format("use a divisor of d_ff, or d_ff: {}", (width / slices + 1) * slices));
+  if (config.train.reduction == TrainConfig::Reduction::kOrdered)
+    throw ConfigError(
+        key +
+            " contradicts train.reduction = ordered: a result would depend on the slices that "
+            "it is summed from",
+        config.origins.of({"parallel.expert_tensor", "train.reduction"}),
+        "use reduction: fast, or expert_tensor: 1");
+  if (config.parallel.expert) check_place(config, *config.parallel.expert);
 }
 
 // A decoder must not learn from tokens that come later: generation doesn't have them.
@@ -279,9 +319,7 @@ void check_dispatch(const Config& config) {
 
 void check_load_balance(const Config& config) {
   const LoadBalanceConfig& loss = config.moe.losses.load_balance;
-  const bool mixtures =
-      !config.moe.encoder.layers.is_none() || !config.moe.decoder.layers.is_none();
-  if (!mixtures || loss.coef == 0 || loss.scope != LoadBalanceConfig::Scope::kGlobal ||
+  if (!has_experts(config) || loss.coef == 0 || loss.scope != LoadBalanceConfig::Scope::kGlobal ||
       loss.two_pass || config.train.micro_batches == 1)
     return;
   throw ConfigError(
@@ -314,6 +352,7 @@ void check_rules(const Config& config, const ChoiceTables& tables) {
   check_priority(config);
   check_load_balance(config);
   check_dispatch(config);
+  check_expert_tensor(config);
   check_choice(config, tables, "router", config.moe.encoder.router, "moe.encoder.router");
   check_choice(config, tables, "router", config.moe.decoder.router, "moe.decoder.router");
   check_choice(config, tables, "optimizer", config.optimizer, "optimizer");
@@ -322,17 +361,28 @@ void check_rules(const Config& config, const ChoiceTables& tables) {
 
 void check_layout(const Config& config, int64_t ranks) {
   const int64_t group = resolve_expert_ranks(config, ranks);
-  if (ranks % group == 0) return;
-  const int64_t fewer = std::max(group, ranks / group * group);
-  throw ConfigError(
-      fmt::format("parallel.expert = {} does not divide the {} rank{} of this job", group, ranks,
-                  ranks == 1 ? "" : "s"),
-      config.origins.of({"parallel.expert"}),
-      fmt::format("use {}, or start {} or {} ranks", divisors_text(ranks), fewer, fewer + group));
+  if (ranks % group != 0) {
+    const int64_t fewer = std::max(group, ranks / group * group);
+    throw ConfigError(
+        fmt::format("parallel.expert = {} does not divide the {} rank{} of this job", group, ranks,
+                    ranks == 1 ? "" : "s"),
+        config.origins.of({"parallel.expert"}),
+        fmt::format("use {}, or start {} or {} ranks", divisors_text(ranks), fewer, fewer + group));
+  }
+  check_place(config, group);
 }
 
 void check_nodes(const Config& config, int64_t expert_group, int64_t ranks_per_node) {
-  if (expert_group % ranks_per_node == 0 || ranks_per_node % expert_group == 0) return;
+  const int64_t slices = config.parallel.expert_tensor;
+  if (expert_group % ranks_per_node == 0 || ranks_per_node % expert_group == 0) {
+    if (ranks_per_node % slices == 0) return;
+    throw ConfigError(
+        fmt::format("moe.dispatch = hierarchical needs the {} ranks of parallel.expert_tensor on "
+                    "one node, nodes have {}",
+                    slices, ranks_per_node),
+        config.origins.of({"parallel.expert_tensor", "parallel.ranks_per_node"}),
+        fmt::format("use expert_tensor: {}, or dispatch: alltoall", divisors_text(ranks_per_node)));
+  }
   throw ConfigError(
       fmt::format(
           "moe.dispatch = hierarchical can't cut expert groups of {} ranks into nodes of {}",

@@ -13,7 +13,8 @@ namespace switchyard {
 // chosen routers, optimizer and schedule (ChoiceRow::check) come last.
 void check_rules(const Config& config, const ChoiceTables& tables);
 
-// What depends on the number of ranks: parallel.expert must divide it.
+// What depends on the number of ranks: parallel.expert must divide it, parallel.expert_tensor the
+// expert group.
 void check_layout(const Config& config, int64_t ranks);
 
 // For moe.dispatch: hierarchical: expert groups are whole nodes, or stand inside one.

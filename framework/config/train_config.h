@@ -36,6 +36,7 @@ struct TrainConfig {
 
 struct ParallelConfig {
   std::optional<int64_t> expert;          // ranks of an expert group; empty: all of the job
+  int64_t expert_tensor = 1;              // of these, ranks that hold slices of the same experts
   std::optional<int64_t> ranks_per_node;  // empty: ranks of one host
   std::optional<int64_t>
       threads;  // per rank; empty: the machine's cores shared out among its ranks

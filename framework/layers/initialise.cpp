@@ -35,23 +35,29 @@ static double draw(const Initial& initial, const RandomKey& key, int64_t index) 
 }
 
 template <typename T>
-static void fill(T* data, int64_t count, const Initial& initial, const std::string& name,
+static void fill(T* data, const ElementRuns& runs, const Initial& initial, const std::string& name,
                  uint64_t seed) {
   const RandomKey key{.seed = seed_of(name, seed), .purpose = Purpose::kInit};
-  for (int64_t i = 0; i < count; ++i) data[i] = static_cast<T>(draw(initial, key, i));
+  for (int64_t run = 0; run < runs.count; ++run) {
+    const int64_t first = runs.first + run * runs.stride;
+    for (int64_t i = 0; i < runs.length; ++i) {
+      data[run * runs.length + i] = static_cast<T>(draw(initial, key, first + i));
+    }
+  }
 }
 
 template <typename T>
 static void initialise_as(Weight& weight, const Initial& initial, uint64_t seed) {
   const Tensor host(weight.dtype(), weight.shape());
   T* data = host.data<T>();
+  const ElementRuns runs = weight.runs();
   if (weight.is_expert()) {
-    const int64_t each = weight.shape().elements() / std::max<int64_t>(1, weight.experts().count);
+    const int64_t each = runs.count * runs.length;
     for (int64_t e = 0; e < weight.experts().count; ++e) {
-      fill(data + e * each, each, initial, weight.name_of_expert(e), seed);
+      fill(data + e * each, runs, initial, weight.name_of_expert(e), seed);
     }
   } else {
-    fill(data, host.elements(), initial, weight.name(), seed);
+    fill(data, runs, initial, weight.name(), seed);
   }
   weight.memory().copy_in(weight.master().raw(), data, host.size_bytes());
   weight.master_changed();

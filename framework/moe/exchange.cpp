@@ -109,6 +109,14 @@ std::vector<int64_t> Exchange::meet(LayerContext& ctx, ExchangePhase phase, int6
   return told;
 }
 
+int64_t Exchange::most_rounds(LayerContext& ctx, int64_t rounds) const {
+  const ScratchScope scope(ctx.scratch);
+  const TensorView most = ctx.scratch.allocate(DType::kInt64, {1});
+  upload(ctx, std::span<const int64_t>(&rounds, 1), most);
+  ctx.groups.tensor->all_reduce(ctx.stream, most, ReduceOp::kMax)->wait();
+  return read_back_as<int64_t>(ctx, most).front();
+}
+
 ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorView kept) const {
   Collectives& group = *ctx.groups.expert;
   ExchangeCounts counts{.experts = experts_, .first_leaf = {0}, .rows = {}};
@@ -134,6 +142,12 @@ ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorVie
     }
   }
   ExchangePlan plan = plan_exchange(std::move(counts), group.rank(), options_.schedule);
+  if (options_.schedule.max_rows_per_round) {
+    const int64_t rounds = most_rounds(ctx, plan.rounds);
+    if (rounds > plan.rounds) {
+      plan = plan_exchange(std::move(plan.counts), group.rank(), options_.schedule, rounds);
+    }
+  }
   plan.source = ctx.saved.allocate(DType::kInt32, {kept.elements()});
   plan.position = ctx.saved.allocate(DType::kInt32, kept.shape());
   order_choices(ctx, kept, experts_, plan.source, plan.position);

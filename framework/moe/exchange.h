@@ -72,6 +72,8 @@ class Exchange {
   }
 
  private:
+  // Ranks with slices of the same experts compute together: of their numbers of rounds the largest.
+  int64_t most_rounds(LayerContext& ctx, int64_t rounds) const;
   // Tells every rank of the expert group where this one is, and a number.
   //   numbers  [ranks]: one for each rank
   //   returns  [ranks]: what each rank has told this one

@@ -63,13 +63,15 @@ void cut_chunks(const std::vector<int64_t>& ends, int64_t begin, int64_t end, in
 
 }  // namespace
 
-ExchangePlan plan_exchange(ExchangeCounts counts, int here, const ExchangeSchedule& schedule) {
+ExchangePlan plan_exchange(ExchangeCounts counts, int here, const ExchangeSchedule& schedule,
+                           int64_t least_rounds) {
   SWITCHYARD_CHECK(schedule.chunks >= 1, schedule.chunks, " chunks");
   SWITCHYARD_CHECK(
       !schedule.max_rows_per_round || *schedule.max_rows_per_round >= kOrderedBlockRows,
       "rounds of ", schedule.max_rows_per_round.value_or(0), " rows");
   ExchangePlan plan;
   plan.here = here;
+  plan.rounds = least_rounds;
   plan.chunks = schedule.chunks;
   const int ranks = counts.ranks();
   std::vector<std::vector<int64_t>> ends, rounds;

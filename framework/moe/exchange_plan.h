@@ -53,7 +53,9 @@ struct ExchangePlan {
 };
 
 // The plan without its tensors.
-ExchangePlan plan_exchange(ExchangeCounts counts, int here, const ExchangeSchedule& schedule);
+//   least_rounds  some may then be empty
+ExchangePlan plan_exchange(ExchangeCounts counts, int here, const ExchangeSchedule& schedule,
+                           int64_t least_rounds = 1);
 
 // What travels at once, as this rank sees it.
 struct ExchangePart {

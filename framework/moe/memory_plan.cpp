@@ -30,6 +30,7 @@ class MemoryPlan {
         exchange_(exchange),
         groups_(groups),
         ranks_(groups.expert->size()),
+        slices_(groups.tensor->size()),
         chunks_(exchange.schedule().chunks),
         in_rounds_(exchange.schedule().max_rows_per_round.has_value()),
         own_rows_(size.tokens * size.choices),
@@ -79,6 +80,11 @@ class MemoryPlan {
     if (size_.expert_dropout) bytes.add(received_, DType::kInt64, chunks_);
     bytes.add(received_ * size_.d_model, size_.activations, chunks_);
     bytes.add(2 * received_ * size_.d_ff, size_.activations, 2 * chunks_);
+    if (slices_ >
+        1) {  // SlicePlan; the rows of all slices have a slice of the hidden features each
+      bytes.add(slices_ * received_, DType::kInt32, chunks_);
+      if (size_.expert_dropout) bytes.add(slices_ * received_, DType::kInt64, chunks_);
+    }
     return bytes;
   }
 
@@ -119,6 +125,23 @@ class MemoryPlan {
     return bytes;
   }
 
+  // What ranks with slices of the same experts give each other for a chunk: rows of all of them.
+  //   tensors  of such rows: inputs and results
+  Bytes rows_of_slices(int tensors) const {
+    Bytes bytes;
+    if (slices_ == 1) return bytes;
+    const int64_t all = slices_ * received_;
+    bytes.add(4 * (slices_ + 1) * (size_.experts + 2), DType::kInt64, 4);  // places, offsets
+    bytes.add(2 * all, DType::kInt32, 2);                                  // index, order
+    if (size_.expert_dropout) bytes.add(all, DType::kInt64);
+    for (int i = 0; i < tensors; ++i) bytes.add(all * size_.d_model, size_.activations);
+    if (scores() != size_.activations) {  // widened for the sum
+      bytes.add(all * size_.d_model, scores());
+      bytes.add(received_ * size_.d_model, scores());
+    }
+    return bytes;
+  }
+
   int64_t deciding() const {
     Bytes bytes;
     bytes.add(own_rows_, scores());                          // priority
@@ -142,6 +165,7 @@ class MemoryPlan {
     bytes.add(passing());
     if (in_rounds_) bytes.add(visits());
     bytes.add(received_ * size_.d_model, size_.activations, chunks_);  // computed
+    bytes.add(rows_of_slices(2));
     return bytes.sum();
   }
 
@@ -161,6 +185,7 @@ class MemoryPlan {
     round.add(received_ * size_.d_model, size_.activations, chunks_);  // dreceived
     round.add(received_ * size_.d_ff, size_.activations, chunks_);     // dhidden
     round.add(received_ * size_.d_model, size_.activations);           // of a weight gradient
+    round.add(rows_of_slices(3));
     Bytes router;
     router.add(size_.tokens * size_.experts, scores(), 2);
     router.add(size_.tokens * size_.experts, scores());
@@ -171,7 +196,7 @@ class MemoryPlan {
   const MoeLayerSize& size_;
   const Exchange& exchange_;
   const Groups& groups_;
-  int64_t ranks_, chunks_;
+  int64_t ranks_, slices_, chunks_;
   bool in_rounds_;
   int64_t own_rows_;         // of this rank's tokens
   int64_t received_, sent_;  // of one round

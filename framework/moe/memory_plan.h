@@ -8,7 +8,7 @@ namespace switchyard {
 
 struct MoeLayerSize {
   int64_t tokens = 0, groups = 0;  // T and G: of one micro-batch on this rank, at most
-  // The same over all ranks of the expert group.
+  // The same over all ranks of the expert group, of one slice.
   int64_t tokens_of_group = 0, groups_of_group = 0;
   int64_t choices = 1, experts = 1, d_model = 0, d_ff = 0;  // K, E, D, F
   DType activations = DType::kFloat32;

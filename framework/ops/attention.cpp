@@ -37,6 +37,7 @@ void check_input(const internal::ArgumentChecks& check, const AttentionInput& in
                    in.dropout_rate);
   if (in.dropout_rate > 0) {
     check.same("random rows' token", in.random.token, DType::kInt64, {q[0] * q[1]});
+    SWITCHYARD_CHECK(in.random.first_column == 0, "attention: a part of its keys' columns");
     SWITCHYARD_CHECK(q[2] <= 256, "attention: ", q[2], " heads; dropout keys tell 256 apart");
   }
 }

@@ -10,6 +10,7 @@ void check_rows(const internal::ArgumentChecks& check, TensorView x, const Rando
   check.activation("x", x, 2);
   check.same("y", y, x.dtype(), x.shape());
   check.same("random rows' token", random.token, DType::kInt64, {x.shape()[0]});
+  SWITCHYARD_CHECK(random.first_column >= 0, "random rows from column ", random.first_column);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@ namespace switchyard {
 struct RandomRows {
   RandomKey key;
   TensorView token;  // int64 [T], see random_row; a token's global index alone where T are tokens
+  int64_t first_column = 0;  // of the call, where its rows are a part of wider ones: keys count on
 };
 
 class RandomOps {
@@ -18,8 +19,8 @@ class RandomOps {
   virtual ~RandomOps() = default;
 
   // y = x with each element set to 0 with probability `rate`, the others times 1 / (1 - rate).
-  // An element is dropped where random_uniform(key, token, choice, column) < rate (as float32).
-  // Backward is the same call on dy.
+  // An element is dropped where random_uniform(key, token, choice, first_column + column) < rate
+  // (as float32). Backward is the same call on dy.
   //   x, y [T, D]; y may be x
   virtual void dropout(ExecContext& ctx, TensorView x, double rate, const RandomRows& random,
                        TensorView y) = 0;

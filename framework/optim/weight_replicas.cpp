@@ -21,10 +21,10 @@ WeightReplicas::WeightReplicas(const Groups& groups, std::span<Weight* const> we
 // group own the same experts' weights: an optimizer may sum over all experts of a layer. A pure
 // function of shapes and layout, the same on every rank.
 void WeightReplicas::choose_owners(const Groups& groups) {
-  const int group_size = groups.expert->size();
+  const int group_size = groups.expert_ranks();
   std::vector<int64_t> load(static_cast<size_t>(world_.size()));
   const auto elements = [](const Weight& weight) {
-    const Shape& shape = weight.shape();
+    const Shape shape = weight.whole_shape();
     return weight.is_expert() ? weight.experts().total * shape[1] * shape[2] : shape.elements();
   };
   std::vector<size_t> order(copies_.size());

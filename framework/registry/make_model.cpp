@@ -169,7 +169,9 @@ class SwitchT5Builder {
                                    .activation = activation_of(model.activation),
                                    .dropout = resolve_expert_dropout(config_),
                                    .layer = layer,
-                                   .init_scale = model.init_scale};
+                                   .init_scale = model.init_scale,
+                                   .slice = groups_.tensor->rank(),
+                                   .slices = groups_.tensor->size()};
     auto experts =
         std::make_unique<Experts>(name + ".expert", range, options, weights_, memory_, seed_);
     const CapacityConfig& capacity = shared.capacity_of(moe);

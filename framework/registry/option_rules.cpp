@@ -23,6 +23,13 @@ void check_weight_groups(const Options& options, const Config& config, const std
 
 void check_adafactor(const Options& options, const Config& config, const std::string& path) {
   check_weight_groups(options, config, path);
+  if (config.parallel.expert_tensor > 1)
+    throw ConfigError(
+        path +
+            ".type = adafactor can't update slices of experts: its factored moments and its "
+            "RMS are sums over whole matrices",
+        config.origins.of({path + ".type", "parallel.expert_tensor"}),
+        "use adamw or sgd, or parallel.expert_tensor: 1");
   const auto& adafactor = dynamic_cast<const AdafactorOptions&>(options);
   if (adafactor.step_offset < config.train.steps) return;
   throw ConfigError(path + ".step_offset = " + std::to_string(adafactor.step_offset) +

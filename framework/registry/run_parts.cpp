@@ -66,11 +66,11 @@ int64_t ranks_per_host(const Config& config, Collectives& world) {
 // For Dispatch: which ranks of an expert group share a node.
 void find_nodes(const Config& config, Collectives& world, Groups& groups) {
   if (config.moe.dispatch != MoeConfig::Dispatch::kHierarchical) return;
-  const int64_t group = groups.expert->size();
+  const int64_t group = groups.expert_ranks();
   const int64_t ranks = config.parallel.ranks_per_node ? *config.parallel.ranks_per_node
                                                        : ranks_per_host(config, world);
   check_nodes(config, group, ranks);
-  split_by_node(groups, static_cast<int>(std::min(ranks, group)));
+  split_by_node(groups, static_cast<int>(std::min(ranks, group)) / groups.tensor->size());
 }
 
 }  // namespace
@@ -85,7 +85,8 @@ RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world,
         config.origins.of({"train.precision", "device"}),
         "set train.precision: float32, or device: reference");
   }
-  groups = make_groups(world, static_cast<int>(resolve_expert_ranks(config, world.size())));
+  groups = make_groups(world, static_cast<int>(resolve_expert_ranks(config, world.size())),
+                       static_cast<int>(config.parallel.expert_tensor));
   find_nodes(config, world, groups);
   model = make_model(config, vocabulary, *kernels, groups);
   weights = model->weights();

@@ -11,7 +11,8 @@ struct OptimizerState {
   std::string name;  // "adamw.first"
   const Weight* weight = nullptr;
   TensorView value;  // any dtype and shape, in the weight's memory; for an expert weight
-                     // [experts().count, ...], one entry an expert
+                     // [experts().count, ...], one entry an expert. Of a sliced weight a state
+                     // of its shape is sliced alike; any other is equal on all slices' ranks.
 };
 
 }  // namespace switchyard

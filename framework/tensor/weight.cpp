@@ -3,11 +3,12 @@
 namespace switchyard {
 
 Weight::Weight(std::string name, WeightRole role, DType dtype, const Shape& shape, Memory& memory,
-               ExpertRange experts)
+               ExpertRange experts, WeightSlice slice)
     : name_(std::move(name)),
       role_(role),
       memory_(memory),
       experts_(experts),
+      slice_(slice),
       master_(dtype, shape, memory),
       gradient_(dtype, shape, memory) {
   SWITCHYARD_CHECK(dtype == accurate(dtype), name_, " as ", name_of(dtype));
@@ -16,6 +17,32 @@ Weight::Weight(std::string name, WeightRole role, DType dtype, const Shape& shap
         shape.rank() == 3 && shape[0] == experts.count && name_.find('*') != std::string::npos,
         name_, " ", shape, " for ", experts.count, " experts");
   }
+  if (is_sliced()) {
+    SWITCHYARD_CHECK(is_expert() && slice.axis > 0 && slice.axis < shape.rank() &&
+                         slice.begin >= 0 && slice.begin + shape[slice.axis] <= slice.total,
+                     name_, " ", shape, " as a slice from ", slice.begin, " of ", slice.total,
+                     " along axis ", slice.axis);
+  }
+}
+
+Shape Weight::whole_shape() const {
+  Shape whole = shape();
+  if (is_sliced()) whole.set(slice_.axis, slice_.total);
+  return whole;
+}
+
+ElementRuns Weight::runs() const {
+  const int first_axis = is_expert() ? 1 : 0;
+  const int axis = is_sliced() ? slice_.axis : first_axis;
+  int64_t outer = 1, inner = 1;
+  for (int i = first_axis; i < axis; ++i) outer *= shape()[i];
+  for (int i = axis + 1; i < shape().rank(); ++i) inner *= shape()[i];
+  const int64_t here = shape().rank() > axis ? shape()[axis] : 1;
+  const int64_t there = is_sliced() ? slice_.total : here;
+  return {.count = outer,
+          .length = here * inner,
+          .first = slice_.begin * inner,
+          .stride = there * inner};
 }
 
 std::string Weight::name_of_expert(int64_t local_index) const {

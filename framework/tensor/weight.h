@@ -30,6 +30,19 @@ struct ExpertRange {
   int64_t first = 0, count = 0, total = 0;
 };
 
+// Which part of one dimension of the whole tensor a weight holds: [begin, begin + shape()[axis]) of
+// `total`. A total of 0: all of it.
+struct WeightSlice {
+  int axis = 0;  // of shape()
+  int64_t begin = 0, total = 0;
+};
+
+// Where elements lie in a larger row-major tensor: `count` runs of `length` consecutive ones, run i
+// starting there at first + i * stride and here at i * length.
+struct ElementRuns {
+  int64_t count = 0, length = 0, first = 0, stride = 0;
+};
+
 class Weight {
  public:
   //   name     global and layout-free; a stacked expert weight carries '*' where the expert's
@@ -38,14 +51,22 @@ class Weight {
   //   shape    on this rank; a stacked expert weight is [count, out, in], a dense one [out, in]
   //   dtype    float32, or float64 in float64 runs
   //   experts  for WeightRole::kExpert
+  //   slice    for an expert weight of which this rank holds a part of every expert
   Weight(std::string name, WeightRole role, DType dtype, const Shape& shape, Memory& memory,
-         ExpertRange experts = {});
+         ExpertRange experts = {}, WeightSlice slice = {});
 
   const std::string& name() const { return name_; }
   WeightRole role() const { return role_; }
   bool is_expert() const { return role_ == WeightRole::kExpert; }
   const ExpertRange& experts() const { return experts_; }
+  const WeightSlice& slice() const { return slice_; }
+  bool is_sliced() const { return slice_.total > 0; }
   const Shape& shape() const { return master_.shape(); }
+  // shape() with the sliced dimension as long as it is over all slices.
+  Shape whole_shape() const;
+  // Where the elements of one local expert, or of a dense weight, lie in its whole tensor: what
+  // initialisation and checkpoints see under its global name.
+  ElementRuns runs() const;
   DType dtype() const { return master_.dtype(); }
   Memory& memory() const { return memory_; }
 
@@ -89,6 +110,7 @@ class Weight {
   WeightRole role_;
   Memory& memory_;
   ExpertRange experts_;
+  WeightSlice slice_;
   Tensor master_, gradient_;
   uint64_t version_ = 1;
   int64_t writes_per_leaf_ = 1;

@@ -199,12 +199,15 @@ struct OneFileFails : FaultyFileSystem {
   }
 };
 
-TEST(FaultsOfARank, ReachAllAndLeaveTheCheckpointBefore) {
+// Of three ranks that hold slices of the same experts the two others wait for the third's too.
+class FaultsOfARank : public testing::TestWithParam<int> {};
+
+TEST_P(FaultsOfARank, ReachAllAndLeaveTheCheckpointBefore) {
   TemporaryDirectory directory;
   OneFileFails faulty;
   std::atomic<int> own = 0, told = 0;
   run_threaded_ranks(3, [&](Collectives& world) {
-    const Groups groups = make_groups(world, 3);
+    const Groups groups = make_groups(world, 3, GetParam());
     SmallModel model(groups, DType::kFloat32);
     model.fill(1);
     save_checkpoint(directory.path(), model.state(1), groups, {.run_id = "test"});
@@ -232,6 +235,8 @@ TEST(FaultsOfARank, ReachAllAndLeaveTheCheckpointBefore) {
   EXPECT_EQ(told, 2);
   EXPECT_FALSE(std::filesystem::exists(directory.path() / "step-00000002.writing-test"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Slices, FaultsOfARank, testing::Values(1, 3));
 
 }  // namespace
 }  // namespace switchyard

@@ -22,6 +22,12 @@ using testing::HasSubstr;
 
 struct Layout {
   int ranks, expert_group_size;  // 0 ranks: one, without threads
+  int slices = 1;
+
+  std::string text() const {
+    return std::to_string(ranks) + "x" + std::to_string(expert_group_size) + "x" +
+           std::to_string(slices);
+  }
 };
 
 // Runs the body on every rank of the layout.
@@ -32,7 +38,7 @@ void run(Layout layout, const std::function<void(const Groups& groups)>& body) {
     return;
   }
   run_threaded_ranks(layout.ranks, [&](Collectives& world) {
-    body(make_groups(world, layout.expert_group_size));
+    body(make_groups(world, layout.expert_group_size, layout.slices));
   });
 }
 
@@ -46,8 +52,9 @@ void save(Layout layout, const std::filesystem::path& directory, DType dtype, in
 }
 
 // In 4x4 two ranks are without an expert of the second layer; in 3x3 seven are 3, 2, 2.
-constexpr Layout kLayouts[] = {{0, 1}, {1, 1}, {2, 1}, {2, 2}, {3, 1},
-                               {3, 3}, {4, 1}, {4, 2}, {4, 4}};
+constexpr Layout kLayouts[] = {{0, 1},    {1, 1},    {2, 1},    {2, 2},    {3, 1},
+                               {3, 3},    {4, 1},    {4, 2},    {4, 4},    {8, 8},
+                               {2, 2, 2}, {3, 3, 3}, {4, 2, 2}, {4, 4, 2}, {6, 6, 2}};
 
 TEST(CheckpointLayouts, EveryOneReadsEveryOther) {
   for (const Layout& from : kLayouts) {
@@ -62,8 +69,7 @@ TEST(CheckpointLayouts, EveryOneReadsEveryOther) {
         model.clear();
         const uint64_t version = model.weights()[0]->version();
         checkpoint.load(model.weights(), model.optimizer(), *groups.world);
-        EXPECT_EQ(model.difference(7), "") << from.ranks << "x" << from.expert_group_size << " to "
-                                           << to.ranks << "x" << to.expert_group_size;
+        EXPECT_EQ(model.difference(7), "") << from.text() << " to " << to.text();
         EXPECT_GT(model.weights()[0]->version(), version);
       });
     }
@@ -72,15 +78,19 @@ TEST(CheckpointLayouts, EveryOneReadsEveryOther) {
 
 TEST(CheckpointLayouts, KeepsFloat64AndTensorsOfSeveralChunks) {
   TemporaryDirectory directory;
-  constexpr int64_t kWidth = 16'000;  // the embedding: 1.15 MB
-  save({3, 3}, directory.path(), DType::kFloat64, 1, kWidth);
-  const auto checkpoint = Checkpoint::open(directory.path() / "step-00000001");
-  run({2, 1}, [&](const Groups& groups) {
-    SmallModel model(groups, DType::kFloat64, kWidth);
-    model.clear();
-    checkpoint.load(model.weights(), model.optimizer(), *groups.world);
-    EXPECT_EQ(model.difference(1), "");
-  });
+  constexpr int64_t kWidth = 24'000;  // the embedding: 1.7 MB, an expert's matrix 1.2 MB
+  for (const Layout& from : {Layout{3, 3}, Layout{6, 6, 3}}) {
+    save(from, directory.path(), DType::kFloat64, 1, kWidth);
+    const auto checkpoint = Checkpoint::open(directory.path() / "step-00000001");
+    for (const Layout& to : {Layout{2, 1}, Layout{4, 4, 2}}) {
+      run(to, [&](const Groups& groups) {
+        SmallModel model(groups, DType::kFloat64, kWidth);
+        model.clear();
+        checkpoint.load(model.weights(), model.optimizer(), *groups.world);
+        EXPECT_EQ(model.difference(1), "") << from.text() << " to " << to.text();
+      });
+    }
+  }
 }
 
 TEST(CheckpointLayouts, WeightsLoadWithoutTheOptimizer) {
@@ -119,7 +129,7 @@ TEST(CheckpointLayouts, FilesAreAPlainSetOfSafetensors) {
     for (int64_t expert = 0; expert < 7; ++expert) {
       const std::string name = "encoder.block.1.moe.expert." + std::to_string(expert) + ".wi";
       const Tensor stored = set.file_of(name).read(name);
-      EXPECT_EQ(stored.shape(), Shape({3, 4}));
+      EXPECT_EQ(stored.shape(), Shape({6, 4}));
       EXPECT_EQ(std::memcmp(stored.view().raw(), stacked.master().rows(expert, expert + 1).raw(),
                             stored.size_bytes()),
                 0)
@@ -133,16 +143,19 @@ TEST(CheckpointLayouts, FilesAreAPlainSetOfSafetensors) {
 }
 
 TEST(CheckpointLayouts, TheSameStateGivesTheSameTensorsInEveryLayout) {
-  TemporaryDirectory one, other;
+  TemporaryDirectory one;
   save({0, 1}, one.path(), DType::kFloat32, 3);
-  save({4, 4}, other.path(), DType::kFloat32, 3);
   const auto a = Checkpoint::open(one.path() / "step-00000003").manifest();
-  const auto b = Checkpoint::open(other.path() / "step-00000003").manifest();
-  ASSERT_EQ(a.tensors.size(), b.tensors.size());
-  for (size_t i = 0; i < a.tensors.size(); ++i) {
-    EXPECT_EQ(a.tensors[i].name, b.tensors[i].name);
-    EXPECT_EQ(a.tensors[i].shape, b.tensors[i].shape);
-    EXPECT_EQ(a.tensors[i].slices[0].digest, b.tensors[i].slices[0].digest) << a.tensors[i].name;
+  for (const Layout& layout : {Layout{4, 4}, Layout{6, 6, 3}}) {
+    TemporaryDirectory other;
+    save(layout, other.path(), DType::kFloat32, 3);
+    const auto b = Checkpoint::open(other.path() / "step-00000003").manifest();
+    ASSERT_EQ(a.tensors.size(), b.tensors.size());
+    for (size_t i = 0; i < a.tensors.size(); ++i) {
+      EXPECT_EQ(a.tensors[i].name, b.tensors[i].name);
+      EXPECT_EQ(a.tensors[i].shape, b.tensors[i].shape);
+      EXPECT_EQ(a.tensors[i].slices[0].digest, b.tensors[i].slices[0].digest) << a.tensors[i].name;
+    }
   }
 }
 
@@ -175,25 +188,26 @@ TEST(CheckpointLayouts, PositionAndTextsComeBack) {
 
 TEST(CheckpointOwners, AreHoldersAndShareTheBytes) {
   constexpr int kRanks = 8, kGroup = 4;
-  run_threaded_ranks(kRanks, [](Collectives& world) {
-    const Groups groups = make_groups(world, kGroup);
-    SmallModel model(groups, DType::kFloat32, 100);
-    const CheckpointState state = model.state(1);
-    const auto tensors = global_tensors(state.weights, state.optimizer);
-    const auto owners = owners_of(tensors, kRanks, kGroup);
-    std::vector<int64_t> bytes(kRanks);
-    int64_t total = 0, largest = 0;
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      if (owners[i] == world.rank()) {
-        EXPECT_TRUE(tensors[i].held) << tensors[i].name;
+  for (const int slices : {1, 2}) {
+    run({kRanks, kGroup, slices}, [](const Groups& groups) {
+      SmallModel model(groups, DType::kFloat32, 100);
+      const CheckpointState state = model.state(1);
+      const auto tensors = global_tensors(state.weights, state.optimizer);
+      const auto owners = owners_of(tensors, groups);
+      std::vector<int64_t> bytes(kRanks);
+      int64_t total = 0, largest = 0;
+      for (size_t i = 0; i < tensors.size(); ++i) {
+        if (owners[i] == groups.world->rank()) {
+          EXPECT_TRUE(tensors[i].held) << tensors[i].name;
+        }
+        const int64_t size = tensors[i].shape.elements() * 4;
+        bytes[static_cast<size_t>(owners[i])] += size;
+        total += size;
+        largest = std::max(largest, 3 * size);
       }
-      const int64_t size = tensors[i].shape.elements() * 4;
-      bytes[static_cast<size_t>(owners[i])] += size;
-      total += size;
-      largest = std::max(largest, 3 * size);
-    }
-    for (const int64_t share : bytes) EXPECT_LE(share, total / kRanks + largest);
-  });
+      for (const int64_t share : bytes) EXPECT_LE(share, total / kRanks + largest);
+    });
+  }
 }
 
 }  // namespace

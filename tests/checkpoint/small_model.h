@@ -31,29 +31,32 @@ class SmallModel {
  public:
   // An embedding, a norm, a router and two layers of experts, 7 and 2 of them.
   SmallModel(const Groups& groups, DType dtype, int64_t width = 4)
-      : rank_(groups.expert->rank()), ranks_(groups.expert->size()), dtype_(dtype) {
+      : groups_(groups), dtype_(dtype) {
     add("shared.weight", WeightRole::kEmbedding, {9, width});
     add("encoder.block.0.norm.weight", WeightRole::kNorm, {width});
     add("encoder.block.1.moe.router", WeightRole::kRouter, {7, width});
-    add("encoder.block.1.moe.expert.*.wi", WeightRole::kExpert, {7, 3, width});
-    add("decoder.block.1.moe.expert.*.wo", WeightRole::kExpert, {2, width, 5});
+    add("encoder.block.1.moe.expert.*.wi", WeightRole::kExpert, {7, 6, width}, 1);
+    add("decoder.block.1.moe.expert.*.wo", WeightRole::kExpert, {2, width, 6}, 2);
   }
 
   // Values of the whole model after `step`.
   void fill(int64_t step) {
-    for_each([&](const std::string& name, TensorView view) { write(view, values(name, step)); });
+    for_each([&](const std::string& name, TensorView view, const ElementRuns& runs) {
+      write(view, runs, values(name, step));
+    });
   }
   void clear() {
-    for_each(
-        [&](const std::string&, TensorView view) { write(view, [](int64_t) { return -1.0; }); });
+    for_each([&](const std::string&, TensorView view, const ElementRuns& runs) {
+      write(view, runs, [](int64_t) { return -1.0; });
+    });
   }
   // The name of the first tensor that differs from fill(step); empty if none.
   std::string difference(int64_t step) const {
     std::string differs;
-    for_each([&](const std::string& name, TensorView view) {
+    for_each([&](const std::string& name, TensorView view, const ElementRuns& runs) {
       const auto data = std::make_unique<std::byte[]>(view.size_bytes());
       const TensorView expected(data.get(), view.dtype(), view.shape());
-      write(expected, values(name, step));
+      write(expected, runs, values(name, step));
       const bool equal =
           view.size_bytes() == 0 || std::memcmp(view.raw(), expected.raw(), view.size_bytes()) == 0;
       if (!equal && differs.empty()) differs = name;
@@ -83,14 +86,21 @@ class SmallModel {
   }
 
  private:
-  void add(const std::string& name, WeightRole role, Shape shape) {
+  //   axis  which the layout's slices cut
+  void add(const std::string& name, WeightRole role, Shape shape, int axis = 0) {
     ExpertRange experts;
+    WeightSlice slice;
     if (role == WeightRole::kExpert) {
-      experts = experts_of_rank(shape[0], ranks_, rank_);
+      experts = experts_of_rank(shape[0], groups_.expert->size(), groups_.expert->rank());
       shape.set(0, experts.count);
+      if (const int slices = groups_.tensor->size(); slices > 1) {
+        const int64_t width = shape[axis] / slices;
+        slice = {axis, groups_.tensor->rank() * width, shape[axis]};
+        shape.set(axis, width);
+      }
     }
     Memory& memory = HostMemory::instance();
-    weights_.push_back(std::make_unique<Weight>(name, role, dtype_, shape, memory, experts));
+    weights_.push_back(std::make_unique<Weight>(name, role, dtype_, shape, memory, experts, slice));
     for (const char* state : {"adamw.first", "adamw.second"}) {
       states_.emplace_back(dtype_, shape);
       optimizer_.push_back({state, weights_.back().get(), states_.back()});
@@ -102,28 +112,33 @@ class SmallModel {
   }
 
   template <typename Value>
-  static void write(TensorView view, Value&& value) {
+  static void write(TensorView view, const ElementRuns& runs, Value&& value) {
     for (int64_t i = 0; i < view.elements(); ++i) {
+      const double number = value(runs.first + i / runs.length * runs.stride + i % runs.length);
       if (view.dtype() == DType::kFloat32) {
-        view.data<float>()[i] = static_cast<float>(value(i));
+        view.data<float>()[i] = static_cast<float>(number);
       } else if (view.dtype() == DType::kFloat64) {
-        view.data<double>()[i] = value(i) / 3;
+        view.data<double>()[i] = number / 3;
       } else {
-        view.data<int64_t>()[i] = static_cast<int64_t>(value(i));
+        view.data<int64_t>()[i] = static_cast<int64_t>(number);
       }
     }
   }
 
-  // Every tensor here, experts one by one under their global names.
+  // Every tensor here, experts one by one under their global names, and where its elements lie in
+  // the whole one.
   template <typename Visit>
   void for_each(Visit&& visit) const {
     const auto visit_all = [&](const Weight& weight, const std::string& suffix, TensorView view) {
+      const bool as_weight = view.shape() == weight.shape();
       if (!weight.is_expert()) {
-        visit(weight.name() + suffix, view);
+        visit(weight.name() + suffix, view, ElementRuns{1, view.elements(), 0, 0});
         return;
       }
       for (int64_t i = 0; i < weight.experts().count; ++i) {
-        visit(weight.name_of_expert(i) + suffix, view.rows(i, i + 1));
+        const TensorView one = view.rows(i, i + 1);
+        const ElementRuns whole{1, one.elements(), 0, 0};
+        visit(weight.name_of_expert(i) + suffix, one, as_weight ? weight.runs() : whole);
       }
     };
     for (const auto& weight : weights_) visit_all(*weight, "", weight->master());
@@ -132,7 +147,7 @@ class SmallModel {
     }
   }
 
-  int rank_, ranks_;
+  const Groups& groups_;
   DType dtype_;
   std::vector<std::unique_ptr<Weight>> weights_;
   std::vector<Tensor> states_;

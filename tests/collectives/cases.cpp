@@ -365,6 +365,31 @@ void layouts_make_expert_and_replica_groups(Collectives& world) {
   }
 }
 
+void layouts_make_groups_of_slices(Collectives& world) {
+  const int me = world.rank();
+  for (int size = 1; size <= world.size(); ++size) {
+    for (int slices = 1; slices <= size; ++slices) {
+      if (world.size() % size != 0 || size % slices != 0) continue;
+      const Groups groups = make_groups(world, size, slices);
+      EXPECT_EQ(groups.expert_ranks(), size);
+      EXPECT_EQ(groups.expert->rank(), me % size / slices);
+      EXPECT_EQ(groups.tensor->size(), slices);
+      EXPECT_EQ(groups.tensor->rank(), me % slices);
+      int64_t expert_sum = 0, tensor_sum = 0, replica_sum = 0;
+      for (int r = 0; r < world.size(); ++r) {
+        expert_sum += r / size == me / size && r % slices == me % slices ? 1 << r : 0;
+        tensor_sum += r / slices == me / slices ? 1 << r : 0;
+        replica_sum += r % size == me % size ? 1 << r : 0;
+      }
+      EXPECT_EQ(sum_of(*groups.expert, 1 << me), expert_sum);
+      EXPECT_EQ(sum_of(*groups.tensor, 1 << me), tensor_sum);
+      EXPECT_EQ(sum_of(*groups.replica, 1 << me), replica_sum);
+      const std::string text = std::to_string(world.size()) + "x" + std::to_string(size);
+      EXPECT_EQ(groups.layout(), slices == 1 ? text : text + "x" + std::to_string(slices));
+    }
+  }
+}
+
 void many_operations_are_under_way(Collectives& world) {
   constexpr int kRounds = 20;
   const auto pairs = world.split(world.rank() / 2);
@@ -444,6 +469,7 @@ const std::vector<CollectivesCase>& collectives_cases() {
       CASE(broadcast_copies_the_root),
       CASE(groups_work_side_by_side),
       CASE(layouts_make_expert_and_replica_groups),
+      CASE(layouts_make_groups_of_slices),
       CASE(many_operations_are_under_way),
       CASE(barriers_pass),
       CASE(wrong_arguments_are_refused),

@@ -49,6 +49,8 @@ TEST(Groups, RefuseASizeThatDoesNotDivide) {
   const auto world = make_single_collectives();
   EXPECT_THROW(make_groups(*world, 2), Error);
   EXPECT_THROW(make_groups(*world, 0), Error);
+  EXPECT_THROW(make_groups(*world, 1, 2), Error);
+  EXPECT_THROW(make_groups(*world, 1, 0), Error);
 }
 
 }  // namespace

@@ -31,6 +31,25 @@ TEST(Layout, MoreExpertRanksThanRanks) {
   }
 }
 
+TEST(Layout, SlicesThatDoNotDivideTheExpertGroupAreToldWhatWould) {
+  const Config config = read("model: {d_ff: 120}\nparallel:\n  expert_tensor: 3\n");
+  try {
+    check_layout(config, 4);
+    FAIL() << "no error";
+  } catch (const ConfigError& error) {
+    EXPECT_STREQ(error.what(),
+                 "parallel.expert_tensor = 3 does not divide the 4 ranks of an expert group\n"
+                 "  at a.yaml:3:18\n"
+                 "  use 1, 2 or 4, or an expert group of 6 ranks");
+  }
+  check_layout(config, 3);
+  check_layout(config, 6);
+}
+
+TEST(Layout, MoreExpertRanksThanExperts) {
+  check_layout(read("moe: {experts: 4}\nparallel: {expert: 8}\n"), 16);
+}
+
 TEST(Layout, AutoFitsEveryJob) {
   const Config config = read("");
   for (const int64_t ranks : {1, 2, 3, 7, 64}) {

@@ -129,6 +129,36 @@ TEST(Initialise, ExpertsDoNotKnowTheLayout) {
   EXPECT_EQ(Numbers(data, data + each), Numbers(all.begin() + 3 * each, all.begin() + 4 * each));
 }
 
+// Nor do slices of an expert, along either axis.
+TEST(Initialise, SlicesDoNotKnowTheLayout) {
+  const auto stacked = [](const Shape& shape, WeightSlice slice) {
+    Weight weight("moe.expert.*.wo", WeightRole::kExpert, DType::kFloat64, shape,
+                  HostMemory::instance(), {1, 2, 4}, slice);
+    EXPECT_EQ(weight.whole_shape(), Shape({2, 6, 9}));
+    initialise(weight, Initial::truncated_normal(1), 9);
+    return weight;
+  };
+  const Weight whole = stacked({2, 6, 9}, {}), rows = stacked({2, 2, 9}, {1, 4, 6}),
+               columns = stacked({2, 6, 3}, {2, 3, 9});
+  const auto at = [](const Weight& weight, int64_t expert, int64_t row, int64_t column) {
+    const Shape& shape = weight.shape();
+    return weight.master().data<double>()[(expert * shape[1] + row) * shape[2] + column];
+  };
+  for (int64_t expert = 0; expert < 2; ++expert) {
+    for (int64_t row = 0; row < 6; ++row) {
+      for (int64_t column = 0; column < 9; ++column) {
+        const double expected = at(whole, expert, row, column);
+        if (row >= 4) {
+          EXPECT_EQ(at(rows, expert, row - 4, column), expected);
+        }
+        if (column >= 3 && column < 6) {
+          EXPECT_EQ(at(columns, expert, row, column - 3), expected);
+        }
+      }
+    }
+  }
+}
+
 // Parity 4.1: Mesh-TensorFlow's deviations.
 void expect_deviation(Weight& weight, double deviation) {
   const double* data = weight.master().data<double>();

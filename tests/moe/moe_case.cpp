@@ -36,7 +36,9 @@ std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& ran
                        .d_ff = moe_case.d_ff,
                        .activation = moe_case.activation,
                        .dropout = moe_case.expert_dropout,
-                       .layer = number},
+                       .layer = number,
+                       .slice = rank.groups().tensor->rank(),
+                       .slices = rank.groups().tensor->size()},
       moe_case.dtype, rank.memory(), 1);
   auto layer =
       std::make_unique<MoeLayer>("moe", number, std::move(router), std::move(experts),
@@ -46,10 +48,10 @@ std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& ran
 }
 
 MoeRank::MoeRank(const MoeCase& moe_case, std::unique_ptr<Kernels> kernels, Collectives& world,
-                 int expert_group_size)
+                 int expert_group_size, int expert_tensor)
     : case_(moe_case),
       rank_(std::move(kernels), world, expert_group_size,
-            moe_case.travel.ranks_per_node(expert_group_size)),
+            moe_case.travel.ranks_per_node(expert_group_size / expert_tensor), expert_tensor),
       world_(world),
       rows_(moe_case.batch, share_of(moe_case.batch.groups(), world.size(), world.rank()),
             rank_.memory()),

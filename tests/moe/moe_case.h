@@ -62,7 +62,7 @@ inline GlobalBatch padded_batch(int64_t group_sequences) {
 class MoeRank {
  public:
   MoeRank(const MoeCase& moe_case, std::unique_ptr<Kernels> kernels, Collectives& world,
-          int expert_group_size);
+          int expert_group_size, int expert_tensor = 1);
 
   // y of this rank's tokens, [T, D].
   TensorView forward();

@@ -33,9 +33,9 @@ void check_gradients(const MoeCase& moe_case, MoeRank& rank) {
       [&] { return rank.objective(); });
 }
 
-void check_gradients_on(int ranks, int expert_group_size, const MoeCase& moe_case) {
+void check_gradients_on(int ranks, int expert_group_size, const MoeCase& moe_case, int slices = 1) {
   run_threaded_ranks(ranks, [&](Collectives& world) {
-    MoeRank rank(moe_case, make_reference_kernels(), world, expert_group_size);
+    MoeRank rank(moe_case, make_reference_kernels(), world, expert_group_size, slices);
     check_gradients(moe_case, rank);
   });
 }
@@ -52,6 +52,8 @@ TEST_P(MoeGradients, MatchFiniteDifferencesOnTwoRanks) { check_gradients_on(2, 2
 TEST_P(MoeGradients, MatchFiniteDifferencesOnTwoReplicas) { check_gradients_on(2, 1, GetParam()); }
 
 TEST_P(MoeGradients, MatchFiniteDifferencesOnThreeRanks) { check_gradients_on(3, 3, GetParam()); }
+
+TEST_P(MoeGradients, MatchFiniteDifferencesOnTwoSlices) { check_gradients_on(2, 2, GetParam(), 2); }
 
 INSTANTIATE_TEST_SUITE_P(
     All, MoeGradients,

@@ -125,6 +125,10 @@ TEST(OptimizerRules, RefuseWhatHasNoEffectOrContradicts) {
        "type: adafactor, step_offset: 1000",
        "train: {steps: 1000}",
        {"step_offset = 1000", "below train.steps, 1000"}},
+      {"slices",
+       "type: adafactor",
+       "parallel: {expert_tensor: 2}",
+       {"slices of experts", "sums over whole matrices", "use adamw or sgd"}},
       {"overlap",
        "type: sgd",
        "train: {steps: 100}\n"

@@ -49,13 +49,25 @@ inline Differentiated differentiated_rows(const std::string& name, int64_t rows,
   return part;
 }
 
-// A weight; of a stacked expert weight the slices that this rank holds.
+// A weight; of a stacked expert weight what this rank holds of it.
 inline Differentiated differentiated(Weight& weight) {
-  const ExpertRange& range = weight.experts();
-  Differentiated all = weight.is_expert()
-                           ? differentiated_rows(weight.name(), range.total, range.first,
-                                                 weight.master(), weight.gradient())
-                           : differentiated(weight.name(), weight.master(), weight.gradient());
+  Differentiated all = differentiated(weight.name(), weight.master(), weight.gradient());
+  if (weight.is_expert()) {
+    const ExpertRange range = weight.experts();
+    const ElementRuns runs = weight.runs();
+    const int64_t each = runs.count * runs.stride;  // elements of a whole expert
+    const auto local = [=](int64_t i) -> int64_t {
+      const int64_t expert = i / each - range.first, run = i % each / runs.stride;
+      const int64_t at = i % runs.stride - runs.first;
+      const bool held = expert >= 0 && expert < range.count && at >= 0 && at < runs.length;
+      return held ? (expert * runs.count + run) * runs.length + at : -1;
+    };
+    all.elements = range.total * each;
+    all.value = [local, value = all.value](int64_t i) {
+      return local(i) >= 0 ? value(local(i)) : nullptr;
+    };
+    all.written = [local, written = all.written](int64_t i) { return written(local(i)); };
+  }
   all.changed = [&weight] { weight.master_changed(); };
   return all;
 }

@@ -13,13 +13,13 @@ class LayerRank {
  public:
   //   ranks_per_node  0: the groups know no nodes
   LayerRank(std::unique_ptr<Kernels> kernels, Collectives& world, int expert_group_size,
-            int ranks_per_node = 0)
+            int ranks_per_node = 0, int expert_tensor = 1)
       : kernels_(std::move(kernels)),
         stream_(kernels_->make_stream()),
         scratch_(kernels_->memory()),
         saved_(kernels_->memory()),
         decisions_(kernels_->memory()),
-        groups_(make_groups(world, expert_group_size)),
+        groups_(make_groups(world, expert_group_size, expert_tensor)),
         ctx_{{*kernels_, *stream_, scratch_}, saved_, decisions_, groups_} {
     if (ranks_per_node > 0) split_by_node(groups_, ranks_per_node);
   }
@@ -73,16 +73,27 @@ inline Numbers numbers_of(ExecContext& ctx, TensorView x) {
   return Numbers(values.begin(), values.end());
 }
 
+// Of the numbers of a whole tensor, see Weight::runs, those that the weight's slice holds.
+inline Numbers held_of(const Weight& weight, const Numbers& whole) {
+  const ElementRuns runs = weight.runs();
+  Numbers held;
+  for (int64_t run = 0; run < runs.count; ++run) {
+    const auto first = whole.begin() + runs.first + run * runs.stride;
+    held.insert(held.end(), first, first + runs.length);
+  }
+  return held;
+}
+
 // Fills weights with normal numbers times `scale`, a function of the weight's global name alone
 // (of each expert's, for stacked ones): initial values of small models are too small for tests.
 inline void set_normal_weights(ExecContext& ctx, std::span<Weight* const> weights, double scale) {
   for (Weight* weight : weights) {
-    const Shape& shape = weight->shape();
+    const Shape shape = weight->whole_shape();
     if (weight->is_expert()) {
       for (int64_t e = 0; e < weight->experts().count; ++e) {
-        const Shape slice{shape[1], shape[2]};
-        set_numbers(ctx, normal_numbers(weight->name_of_expert(e), slice, scale),
-                    weight->master().rows(e, e + 1));
+        const Numbers whole =
+            normal_numbers(weight->name_of_expert(e), {shape[1], shape[2]}, scale);
+        set_numbers(ctx, held_of(*weight, whole), weight->master().rows(e, e + 1));
       }
     } else {
       set_numbers(ctx, normal_numbers(weight->name(), shape, scale), weight->master());

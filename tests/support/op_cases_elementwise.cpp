@@ -152,11 +152,12 @@ OpCase distance_bias_case() {
   };
 }
 
-OpCase random_case(const std::string& name, const Shape& shape, Purpose purpose, double strength) {
+OpCase random_case(const std::string& name, const Shape& shape, Purpose purpose, double strength,
+                   int64_t first_column = 0) {
   const bool is_jitter = purpose == Purpose::kJitter;
   const auto apply = [=](ExecContext& ctx, OpRun& run, TensorView from, TensorView to) {
-    const RandomRows random = {{.seed = 11, .step = 5, .layer = 3, .purpose = purpose},
-                               run.in("token")};
+    const RandomRows random = {
+        {.seed = 11, .step = 5, .layer = 3, .purpose = purpose}, run.in("token"), first_column};
     is_jitter ? jitter(ctx, from, strength, random, to) : dropout(ctx, from, strength, random, to);
   };
   return {
@@ -372,6 +373,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases) {
 
   cases.push_back(random_case("tenth", {6, 13}, Purpose::kFinalDropout, 0.1));
   cases.push_back(random_case("most", {3, 64}, Purpose::kFinalDropout, 0.9));
+  cases.push_back(random_case("from_column_7", {3, 300}, Purpose::kFinalDropout, 0.4, 7));
   cases.push_back(random_case("off", {3, 5}, Purpose::kFinalDropout, 0.0));
   cases.push_back(random_case("no_rows", {0, 5}, Purpose::kFinalDropout, 0.5));
   cases.push_back(random_case("hundredth", {6, 13}, Purpose::kJitter, 0.01));

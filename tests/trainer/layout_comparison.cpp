@@ -36,9 +36,9 @@ constexpr double kUpdateShare = 0.05;  // of the learning rate
 // One rank's training of the small config.
 class SmallRun {
  public:
-  SmallRun(const LayoutCase& layout, int expert_group, Collectives& world)
-      : config_(parse_config(kSmallConfig, "small.yaml", overrides(layout, expert_group),
-                             choice_tables())),
+  SmallRun(const LayoutCase& layout, int expert_group, int expert_tensor, Collectives& world)
+      : config_(parse_config(kSmallConfig, "small.yaml",
+                             overrides(layout, expert_group, expert_tensor), choice_tables())),
         source_(11, 7, 128),
         parts_(config_, 128, world, 1),
         step_({*parts_.kernels, parts_.groups, *parts_.model, *parts_.optimizer, *parts_.schedule,
@@ -50,9 +50,11 @@ class SmallRun {
   TrainStep& step() { return step_; }
 
  private:
-  static std::vector<std::string> overrides(const LayoutCase& layout, int expert_group) {
+  static std::vector<std::string> overrides(const LayoutCase& layout, int expert_group,
+                                            int expert_tensor) {
     std::vector<std::string> all = layout.overrides;
     all.push_back("parallel.expert=" + std::to_string(expert_group));
+    all.push_back("parallel.expert_tensor=" + std::to_string(expert_tensor));
     return all;
   }
 
@@ -86,13 +88,20 @@ std::vector<StepTrace::Named> copy_states(SmallRun& run) {
   return copies;
 }
 
-// The part of a reference tensor that a rank holds.
-std::span<const float> part_of(const StepTrace::Named& whole, const Weight& weight) {
+// The part of a reference tensor that stands in a rank's `view`.
+std::vector<float> part_of(const StepTrace::Named& whole, const Weight& weight, TensorView view) {
   if (!weight.is_expert()) return whole.values;
   const ExpertRange& range = weight.experts();
-  return std::span(whole.values)
-      .subspan(static_cast<size_t>(range.first * whole.expert_elements),
-               static_cast<size_t>(range.count * whole.expert_elements));
+  ElementRuns runs{1, whole.expert_elements, 0, whole.expert_elements};
+  if (view.shape() == weight.shape()) runs = weight.runs();
+  std::vector<float> part;
+  for (int64_t expert = range.first; expert < range.first + range.count; ++expert) {
+    auto from = whole.values.begin() + expert * whole.expert_elements + runs.first;
+    for (int64_t run = 0; run < runs.count; ++run, from += runs.stride) {
+      part.insert(part.end(), from, from + runs.length);
+    }
+  }
+  return part;
 }
 
 void set(TensorView view, std::span<const float> values) {
@@ -104,12 +113,12 @@ void start_from(SmallRun& run, const StepTrace& reference) {
   for (size_t i = 0; i < run.weights().size(); ++i) {
     Weight& weight = *run.weights()[i];
     ASSERT_EQ(weight.name(), reference.weights_before[i].name);
-    set(weight.master(), part_of(reference.weights_before[i], weight));
+    set(weight.master(), part_of(reference.weights_before[i], weight, weight.master()));
     weight.master_changed();
   }
   const std::vector<OptimizerState> states = run.states();
   for (size_t i = 0; i < states.size(); ++i) {
-    set(states[i].value, part_of(reference.state_before[i], *states[i].weight));
+    set(states[i].value, part_of(reference.state_before[i], *states[i].weight, states[i].value));
   }
 }
 
@@ -124,7 +133,7 @@ void zero_routers(SmallRun& run) {
 // max|difference| <= tolerance * max|whole reference tensor| + absolute.
 void expect_near(const StepTrace::Named& whole, const Weight& weight, TensorView view,
                  double absolute, const std::string& what) {
-  const std::span<const float> part = part_of(whole, weight);
+  const std::vector<float> part = part_of(whole, weight, view);
   ASSERT_EQ(view.elements(), static_cast<int64_t>(part.size())) << whole.name;
   double largest = 0, difference = 0;
   for (float value : whole.values) largest = std::max<double>(largest, std::abs(value));
@@ -207,6 +216,32 @@ std::vector<LayoutCase> threaded_layouts() {
       {"in_rounds_on_two_nodes_4x4", 4, 4, in_rounds},
       {"all_to_one_expert_2x2", 2, 2, {}, true},
       {"all_to_one_expert_4x4", 4, 4, {}, true},
+      {.name = "sliced_2x2x2", .ranks = 2, .expert_group = 2, .expert_tensor = 2},
+      {.name = "sliced_3x3x3",
+       .ranks = 3,
+       .expert_group = 3,
+       .overrides = {"model.d_ff=36"},
+       .expert_tensor = 3},
+      {.name = "sliced_4x2x2_accumulated",
+       .ranks = 4,
+       .expert_group = 2,
+       .overrides = accumulated,
+       .expert_tensor = 2},
+      {.name = "sliced_4x4x2_two_passes_recomputed",
+       .ranks = 4,
+       .expert_group = 4,
+       .overrides = two_passes,
+       .expert_tensor = 2},
+      {.name = "sliced_4x4x4_all_to_one_expert",
+       .ranks = 4,
+       .expert_group = 4,
+       .all_to_expert_0 = true,
+       .expert_tensor = 4},
+      {.name = "sliced_8x8x2_places_without_experts",
+       .ranks = 8,
+       .expert_group = 8,
+       .overrides = {"moe.experts=2"},
+       .expert_tensor = 2},
   };
 }
 
@@ -218,10 +253,19 @@ std::vector<LayoutCase> optimizer_layouts() {
       "optimizer={type: sgd, groups: {router: {learning_rate_scale: 0.1}}}",
       "train.label_smoothing=0.1", "train.output_z_loss=0.001"};
   return {
-      {"adafactor_layer_2x2", 2, 2, layer},   {"adafactor_layer_3x3", 3, 3, layer},
-      {"adafactor_layer_4x2", 4, 2, layer},   {"adafactor_layer_8x8", 8, 8, layer},
-      {"adafactor_expert_2x1", 2, 1, expert}, {"adafactor_expert_3x3", 3, 3, expert},
-      {"adafactor_expert_4x4", 4, 4, expert}, {"sgd_with_all_losses_3x3", 3, 3, losses},
+      {"adafactor_layer_2x2", 2, 2, layer},
+      {"adafactor_layer_3x3", 3, 3, layer},
+      {"adafactor_layer_4x2", 4, 2, layer},
+      {"adafactor_layer_8x8", 8, 8, layer},
+      {"adafactor_expert_2x1", 2, 1, expert},
+      {"adafactor_expert_3x3", 3, 3, expert},
+      {"adafactor_expert_4x4", 4, 4, expert},
+      {"sgd_with_all_losses_3x3", 3, 3, losses},
+      {.name = "sgd_sliced_4x4x2",
+       .ranks = 4,
+       .expert_group = 4,
+       .overrides = losses,
+       .expert_tensor = 2},
   };
 }
 
@@ -235,7 +279,7 @@ std::vector<LayoutCase> mpirun_layouts(int ranks) {
 
 std::vector<StepTrace> run_reference(const LayoutCase& layout) {
   const auto world = make_single_collectives();
-  SmallRun run(layout, 1, *world);
+  SmallRun run(layout, 1, 1, *world);
   std::vector<StepTrace> traces;
   for (int i = 0; i < kSteps; ++i) {
     if (layout.all_to_expert_0) zero_routers(run);
@@ -254,7 +298,7 @@ std::vector<StepTrace> run_reference(const LayoutCase& layout) {
 
 void compare_with_reference(const LayoutCase& layout, const std::vector<StepTrace>& reference,
                             Collectives& world) {
-  SmallRun run(layout, layout.expert_group, world);
+  SmallRun run(layout, layout.expert_group, layout.expert_tensor, world);
   for (int i = 0; i < kSteps; ++i) {
     SCOPED_TRACE("step " + std::to_string(i));
     const StepTrace& expected = reference[static_cast<size_t>(i)];

@@ -18,6 +18,7 @@ struct LayoutCase {
   // Sets all router weights to zero before each step: every logit ties, every token goes to expert
   // 0. Ranks without expert 0 send all their tokens away, and all other experts stay without one.
   bool all_to_expert_0 = false;
+  int expert_tensor = 1;
 };
 void PrintTo(const LayoutCase& layout, std::ostream* out);
 

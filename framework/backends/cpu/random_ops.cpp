@@ -14,21 +14,23 @@ template <typename Apply>
 void for_each_strip(cpu::Team& team, const cpu::VectorLoops& loops, TensorView x_view,
                     const RandomRows& random, TensorView y_view, const Apply& apply) {
   const int64_t columns = x_view.shape()[1];
+  // Numbers come in blocks of four: those of the first block that lie before the first column.
+  const int64_t before = random.first_column % 4;
   cpu::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T* x = x_view.data<T>();
     T* y = y_view.data<T>();
     team.ranges(x_view.shape()[0], 2 * columns, [&](int64_t begin, int64_t end) {
-      alignas(64) float u[kUniforms], strip[kUniforms];
+      alignas(64) float u[kUniforms + 64], strip[kUniforms];
       for (int64_t t = begin; t < end; ++t) {
         const int64_t name = random.token.data<int64_t>()[t];
         cpu::LoopRandom row = cpu::loop_random(random.key, token_of(name), choice_of(name));
         for (int64_t first = 0; first < columns; first += kUniforms) {
           const int64_t n = std::min(kUniforms, columns - first), at = t * columns + first;
-          row.first_block = static_cast<uint32_t>(first / 4);
-          loops.uniform(&row, n, u);
+          row.first_block = static_cast<uint32_t>((random.first_column + first) / 4);
+          loops.uniform(&row, before + n, u);
           float* result = cpu::target(y + at, strip);
-          apply(n, cpu::load(loops, n, x + at, strip), u, result);
+          apply(n, cpu::load(loops, n, x + at, strip), u + before, result);
           cpu::store(loops, n, result, y + at);
         }
       }

@@ -14,7 +14,8 @@ void for_each_uniform(TensorView x, const RandomRows& random, Body body) {
     const int64_t row = random.token.data<int64_t>()[t];
     for (int64_t d = 0; d < x.shape()[1]; ++d) {
       body(t, d,
-           random_uniform(random.key, token_of(row), choice_of(row), static_cast<uint32_t>(d)));
+           random_uniform(random.key, token_of(row), choice_of(row),
+                          static_cast<uint32_t>(random.first_column + d)));
     }
   }
 }
