@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "backends/reference/reference_kernels.h"
 #include "collectives/threaded.h"
@@ -66,11 +68,16 @@ class GradientRank {
   LayerContext& ctx() { return rank_.ctx(); }
   const Groups& groups() { return rank_.groups(); }
 
+  // Of the weights whose gradient this rank has.
   void expect_sums(double tolerance) {
     const int ranks = groups().world->size(), replicas = groups().replica->size();
-    expect_equal(dense_.gradient(), summed("dense", ranks, kDense), tolerance);
-    expect_equal(norm_.gradient(), summed("norm", ranks, {3}, 0), tolerance);
-    for (int64_t e = 0; e < held().count; ++e) {
+    if (dense_.gradient_written()) {
+      expect_equal(dense_.gradient(), summed("dense", ranks, kDense), tolerance);
+    }
+    if (norm_.gradient_written()) {
+      expect_equal(norm_.gradient(), summed("norm", ranks, {3}, 0), tolerance);
+    }
+    for (int64_t e = 0; e < held().count && experts_.gradient_written(); ++e) {
       expect_equal(experts_.gradient().rows(e, e + 1),
                    summed(experts_.name_of_expert(e), replicas, kExpert), tolerance);
     }
@@ -104,6 +111,57 @@ class GradientRank {
 constexpr std::pair<int, int> kLayouts[] = {{1, 1}, {2, 1}, {2, 2}, {3, 3}, {4, 2},
                                             {4, 4}, {6, 2}, {6, 3}, {8, 8}, {8, 4}};
 
+// One owner of every weight among its holders has the sum and brings the update to the others.
+void check_owners(GradientRank& rank, const WeightReplicas& replicas, double tolerance,
+                  std::vector<std::set<std::string>>& owned) {
+  std::set<std::string>& mine = owned[static_cast<size_t>(rank.groups().world->rank())];
+  const std::vector<Weight*> here = replicas.updated_here();
+  for (Weight* weight : rank.weights()) {
+    const bool is_mine = std::find(here.begin(), here.end(), weight) != here.end();
+    EXPECT_EQ(weight->gradient_written(), is_mine) << weight->name();
+    if (is_mine) mine.insert(weight->name());
+    const int holder =
+        (weight->is_expert() ? rank.groups().replica.get() : rank.groups().world)->rank();
+    const Numbers updated(static_cast<size_t>(weight->shape().elements()), is_mine ? 7.0 : holder);
+    set_numbers(rank.ctx(), updated, weight->master());
+  }
+  rank.expect_sums(tolerance);
+  std::vector<uint64_t> versions;
+  for (const Weight* weight : rank.weights()) versions.push_back(weight->version());
+  replicas.share_updates(rank.ctx());
+  for (size_t i = 0; i < versions.size(); ++i) {
+    const Weight& weight = *rank.weights()[i];
+    for (const double number : numbers_of(rank.ctx(), weight.master())) EXPECT_EQ(number, 7.0);
+    EXPECT_EQ(weight.version() == versions[i], mine.contains(weight.name())) << weight.name();
+  }
+}
+
+void check_sharded_layout(int ranks, int group_size) {
+  SCOPED_TRACE("sharded on " + std::to_string(ranks) + "x" + std::to_string(group_size));
+  std::vector<double> norms(static_cast<size_t>(ranks));
+  std::vector<std::set<std::string>> owned(static_cast<size_t>(ranks));
+  run_threaded_ranks(ranks, [&](Collectives& world) {
+    GradientRank rank(world, group_size, DType::kFloat64, make_reference_kernels());
+    const std::vector<Weight*> weights = rank.weights();
+    const WeightReplicas replicas(rank.groups(), weights, /*sharded=*/true);
+    replicas.reduce_gradients(rank.ctx());
+    const double norm = replicas.gradient_norm(rank.ctx());
+    norms[static_cast<size_t>(world.rank())] = norm;
+    EXPECT_NEAR(norm, rank.expected_norm(), 1e-13 * norm);
+    check_owners(rank, replicas, 1e-13, owned);
+  });
+  for (const double norm : norms) EXPECT_EQ(norm, norms[0]);
+  int experts = 0, dense = 0;
+  for (const std::set<std::string>& names : owned) {
+    experts += static_cast<int>(names.count("expert.*.wi"));
+    dense += static_cast<int>(names.count("dense") + names.count("norm"));
+    // With enough ranks nobody has two of three.
+    EXPECT_LE(names.size(), ranks / group_size >= 3 ? 1u : 3u);
+  }
+  EXPECT_EQ(experts, group_size);  // one replica of each place
+  EXPECT_EQ(dense, 2);
+}
+
 void check_layout(int ranks, int group_size, DType dtype, const BackendUnderTest& backend,
                   double tolerance) {
   SCOPED_TRACE(backend.name + " on " + std::to_string(ranks) + "x" + std::to_string(group_size));
@@ -135,6 +193,10 @@ TEST(Gradients, AreSummedOnceInFloat32OnEveryBackend) {
       check_layout(ranks, group_size, DType::kFloat32, backend, 1e-6);
     }
   }
+}
+
+TEST(Gradients, AreSummedAtOneOwnerWhereUpdatesAreSharded) {
+  for (const auto& [ranks, group_size] : kLayouts) check_sharded_layout(ranks, group_size);
 }
 
 TEST(Gradients, OfNoWeightsHaveNorm0) {
