@@ -45,6 +45,32 @@ Report report_of(const std::exception_ptr& error) {
 
 }  // namespace
 
+std::vector<std::string> gather_texts(Collectives& world, std::string mine) {
+  InlineStream stream;
+  const auto ranks = static_cast<size_t>(world.size());
+  auto size = static_cast<int64_t>(mine.size());
+  std::vector<int64_t> sizes(ranks);
+  const std::vector<int64_t> ones(ranks, 1);
+  world
+      .all_gather(stream, TensorView(&size, DType::kInt64, {1}), ones,
+                  TensorView(sizes.data(), DType::kInt64, {world.size()}))
+      ->wait();
+  int64_t total = 0;
+  for (const int64_t part : sizes) total += part;
+  std::string all(static_cast<size_t>(total), '\0');
+  world
+      .all_gather(stream, TensorView(mine.data(), DType::kUint8, {size}), sizes,
+                  TensorView(all.data(), DType::kUint8, {total}))
+      ->wait();
+  std::vector<std::string> parts;
+  size_t at = 0;
+  for (const int64_t part : sizes) {
+    parts.push_back(all.substr(at, static_cast<size_t>(part)));
+    at += static_cast<size_t>(part);
+  }
+  return parts;
+}
+
 void run_and_agree(Collectives& world, const std::function<void()>& action) {
   std::exception_ptr error;
   try {

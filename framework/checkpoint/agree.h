@@ -1,8 +1,10 @@
-// A vote between the ranks, so that an error on one ends the operation on all instead of leaving
-// the others waiting.
+// What ranks tell each other about a checkpoint: a vote, so that an error on one ends the operation
+// on all instead of leaving the others waiting, and texts.
 #pragma once
 
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "collectives/collectives.h"
 
@@ -13,5 +15,8 @@ namespace switchyard {
 // code of one that threw, and its rank, so that it doesn't matter which rank reports. Every rank
 // calls it.
 void run_and_agree(Collectives& world, const std::function<void()>& action);
+
+// Every rank's bytes, by rank. Every rank calls it.
+std::vector<std::string> gather_texts(Collectives& world, std::string mine);
 
 }  // namespace switchyard

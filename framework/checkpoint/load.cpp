@@ -189,9 +189,10 @@ class Loader {
 void load_all(const Checkpoint& checkpoint, FileSystem& files, const std::vector<Weight*>& weights,
               const std::vector<OptimizerState>& optimizer, bool with_optimizer,
               Collectives& world) {
+  std::vector<GlobalTensor> tensors =
+      tensors_of_job({weights.begin(), weights.end()}, optimizer, world);
   run_and_agree(world, [&] {
-    const Loader loader(checkpoint.path(), checkpoint.manifest(), files,
-                        global_tensors({weights.begin(), weights.end()}, optimizer),
+    const Loader loader(checkpoint.path(), checkpoint.manifest(), files, std::move(tensors),
                         with_optimizer);
     loader.match();
     loader.read(world.rank() == 0);

@@ -23,33 +23,6 @@ namespace {
 
 using Path = std::filesystem::path;
 
-// Every rank's bytes, on every rank.
-std::vector<std::string> gather(Collectives& world, std::string mine) {
-  InlineStream stream;
-  const auto ranks = static_cast<size_t>(world.size());
-  auto size = static_cast<int64_t>(mine.size());
-  std::vector<int64_t> sizes(ranks);
-  const std::vector<int64_t> ones(ranks, 1);
-  world
-      .all_gather(stream, TensorView(&size, DType::kInt64, {1}), ones,
-                  TensorView(sizes.data(), DType::kInt64, {world.size()}))
-      ->wait();
-  int64_t total = 0;
-  for (const int64_t part : sizes) total += part;
-  std::string all(static_cast<size_t>(total), '\0');
-  world
-      .all_gather(stream, TensorView(mine.data(), DType::kUint8, {size}), sizes,
-                  TensorView(all.data(), DType::kUint8, {total}))
-      ->wait();
-  std::vector<std::string> parts;
-  size_t at = 0;
-  for (const int64_t part : sizes) {
-    parts.push_back(all.substr(at, static_cast<size_t>(part)));
-    at += static_cast<size_t>(part);
-  }
-  return parts;
-}
-
 ManifestFile record_of(const FileOutput& out) {
   return {.name = out.path().filename().string(),
           .size_bytes = out.size_bytes(),
@@ -69,7 +42,7 @@ class Saver {
         files_(files),
         writing_(directory / writing_name(state.step, options.run_id)),
         final_(directory / step_name(state.step)),
-        tensors_(global_tensors(state.weights, state.optimizer)),
+        tensors_(tensors_of_job(state.weights, state.optimizer, world_)),
         owners_(owners_of(tensors_, groups)) {
     SWITCHYARD_CHECK(state.step >= 0 && is_shard_name(options.run_id), "step ", state.step,
                      ", run id ", options.run_id);
@@ -86,7 +59,7 @@ class Saver {
       // Writing a part takes all ranks of a place: none may begin one that another won't.
       run_and_agree(world_, [&] { write_part(TensorPart::kModel); });
       run_and_agree(world_, [&] { write_part(TensorPart::kOptimizer); });
-      const std::vector<std::string> parts = gather(world_, encode_manifest(manifest_));
+      const std::vector<std::string> parts = gather_texts(world_, encode_manifest(manifest_));
       run_and_agree(world_, [&] {
         if (world_.rank() == 0) commit(parts);
       });

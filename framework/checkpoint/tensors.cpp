@@ -1,10 +1,14 @@
 #include "checkpoint/tensors.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
+#include <sstream>
 
 #include "base/check.h"
+#include "checkpoint/agree.h"
 
 namespace switchyard {
 namespace {
@@ -55,6 +59,7 @@ void append(std::vector<GlobalTensor>& tensors, const Weight& weight, TensorPart
 struct Unit {
   std::vector<size_t> tensors;
   int64_t bytes = 0, expert = -1, experts = 0;
+  std::vector<bool> keepers = {};  // see GlobalTensor
 };
 
 std::vector<Unit> units_of(const std::vector<GlobalTensor>& tensors) {
@@ -70,6 +75,7 @@ std::vector<Unit> units_of(const std::vector<GlobalTensor>& tensors) {
     }
     Unit& unit = units[found->second];
     unit.tensors.push_back(i);
+    if (!tensor.keepers.empty()) unit.keepers = tensor.keepers;
     unit.bytes += tensor.shape.elements() * static_cast<int64_t>(size_of(tensor.dtype));
   }
   return units;
@@ -95,6 +101,86 @@ std::vector<GlobalTensor> global_tensors(const std::vector<const Weight*>& weigh
   return tensors;
 }
 
+namespace {
+
+// What a rank tells of a state: enough to know the tensors that it doesn't have.
+struct StateNotice {
+  DType dtype = DType::kFloat32;
+  Shape shape;  // of a stacked expert weight: with as many experts as the rank holds
+  std::vector<bool> keepers;
+};
+using StateKey = std::pair<size_t, std::string>;  // number of the weight, name of the state
+
+std::string notice_of(size_t weight, const OptimizerState& state) {
+  std::string text = fmt::format("{} {} {} {}", weight, state.name,
+                                 static_cast<int>(state.value.dtype()), state.value.shape().rank());
+  for (int i = 0; i < state.value.shape().rank(); ++i) {
+    text += fmt::format(" {}", state.value.shape()[i]);
+  }
+  return text + "\n";
+}
+
+std::map<StateKey, StateNotice> gather_notices(const std::vector<const Weight*>& weights,
+                                               const std::vector<OptimizerState>& optimizer,
+                                               Collectives& world) {
+  std::string mine;
+  for (const OptimizerState& state : optimizer) {
+    const auto found = std::find(weights.begin(), weights.end(), state.weight);
+    SWITCHYARD_CHECK(found != weights.end(), state.name, " of a weight that is not listed");
+    mine += notice_of(static_cast<size_t>(found - weights.begin()), state);
+  }
+  std::map<StateKey, StateNotice> notices;
+  const std::vector<std::string> texts = gather_texts(world, mine);
+  for (size_t rank = 0; rank < texts.size(); ++rank) {
+    std::istringstream in(texts[rank]);
+    StateKey key;
+    int dtype = 0, dimensions = 0;
+    while (in >> key.first >> key.second >> dtype >> dimensions) {
+      std::vector<int64_t> sizes(static_cast<size_t>(dimensions));
+      for (int64_t& size : sizes) in >> size;
+      const Weight& weight = *weights.at(key.first);
+      if (weight.is_expert()) sizes.at(0) = weight.experts().count;
+      StateNotice& notice = notices[key];
+      notice.dtype = static_cast<DType>(dtype);
+      notice.shape = Shape(sizes);
+      notice.keepers.resize(texts.size());
+      notice.keepers[rank] = true;
+    }
+  }
+  return notices;
+}
+
+}  // namespace
+
+std::vector<GlobalTensor> tensors_of_job(const std::vector<const Weight*>& weights,
+                                         const std::vector<OptimizerState>& optimizer,
+                                         Collectives& world) {
+  std::vector<OptimizerState> all;
+  std::map<std::pair<const Weight*, std::string>, std::vector<bool>> keepers;
+  for (const auto& [key, notice] : gather_notices(weights, optimizer, world)) {
+    const Weight* weight = weights[key.first];
+    const auto here = std::find_if(optimizer.begin(), optimizer.end(),
+                                   [&, &name = key.second](const OptimizerState& state) {
+                                     return state.weight == weight && state.name == name;
+                                   });
+    const TensorView elsewhere(nullptr, notice.dtype, notice.shape);
+    all.push_back({key.second, weight, here != optimizer.end() ? here->value : elsewhere});
+    const bool everywhere =
+        std::find(notice.keepers.begin(), notice.keepers.end(), false) == notice.keepers.end();
+    if (!everywhere) keepers[{weight, key.second}] = notice.keepers;
+  }
+  std::vector<GlobalTensor> tensors = global_tensors(weights, all);
+  for (GlobalTensor& tensor : tensors) {
+    if (tensor.part != TensorPart::kOptimizer) continue;
+    const std::string state = tensor.name.substr(tensor.name.rfind('/') + 1);
+    const auto found = keepers.find({tensor.weight, state});
+    if (found == keepers.end()) continue;
+    tensor.keepers = found->second;
+    tensor.held = tensor.held && tensor.keepers[static_cast<size_t>(world.rank())];
+  }
+  return tensors;
+}
+
 std::vector<int> owners_of(const std::vector<GlobalTensor>& tensors, const Groups& groups) {
   const int ranks = groups.world->size(), group = groups.expert_ranks();
   const int places = groups.expert->size(), slices = groups.tensor->size();
@@ -116,14 +202,17 @@ std::vector<int> owners_of(const std::vector<GlobalTensor>& tensors, const Group
         }
       }
     }
-    int owner = first;
+    int owner = -1;
     for (int rank = first; rank < ranks; ++rank) {
       const int in_group = rank % group;
       const bool holds = unit.expert < 0 || (in_group >= first && in_group < first + slices);
-      if (holds && load[static_cast<size_t>(rank)] < load[static_cast<size_t>(owner)]) {
+      const bool keeps = unit.keepers.empty() || unit.keepers[static_cast<size_t>(rank)];
+      if (!holds || !keeps) continue;
+      if (owner < 0 || load[static_cast<size_t>(rank)] < load[static_cast<size_t>(owner)]) {
         owner = rank;
       }
     }
+    SWITCHYARD_CHECK(owner >= 0, "nobody keeps ", tensors[unit.tensors.front()].name);
     load[static_cast<size_t>(owner)] += unit.bytes;
     for (const size_t i : unit.tensors) owners[i] = owner;
   }

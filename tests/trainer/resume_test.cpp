@@ -19,6 +19,7 @@ constexpr int64_t kBreaksAt = 17, kLost = 2;
 // Everything random is on: dropout, in experts too, jitter, and capacity that drops anyone.
 constexpr const char* kConfig = R"(
 name: resumed
+seed: 7
 device: cpu
 model: {d_model: 24, d_kv: 8, d_ff: 40, heads: 2, encoder_layers: 2,
         decoder_layers: 2, dropout: 0.1, relative_attention: {buckets: 8, max_distance: 10}}
@@ -61,18 +62,28 @@ class Recorder : public MetricSink {
   int64_t last_;
 };
 
-// What a rank holds at the end, byte for byte.
-struct Ending {
-  std::map<int64_t, double> losses;
-  double dropped = 0;
-  std::map<std::string, std::vector<char>> tensors;
-};
-
 std::vector<char> bytes_of(TensorView view) {
   std::vector<char> bytes(view.size_bytes());
   std::memcpy(bytes.data(), view.raw(), bytes.size());
   return bytes;
 }
+
+// What a rank holds at the end, byte for byte, each expert by itself.
+struct Ending {
+  std::map<int64_t, double> losses;
+  double dropped = 0;
+  std::map<std::string, std::vector<char>> tensors;
+
+  void add(const Weight& weight, const std::string& suffix, TensorView view) {
+    if (!weight.is_expert()) {
+      tensors[weight.name() + suffix] = bytes_of(view);
+      return;
+    }
+    for (int64_t i = 0; i < weight.experts().count; ++i) {
+      tensors[weight.name_of_expert(i) + suffix] = bytes_of(view.rows(i, i + 1));
+    }
+  }
+};
 
 // Trains on this rank until the end, or until `last` steps are done.
 Ending train(const std::vector<std::string>& overrides, const std::filesystem::path& directory,
@@ -82,8 +93,11 @@ Ending train(const std::vector<std::string>& overrides, const std::filesystem::p
   RunParts parts(config, 128, world, 1);
   TrainStep step(
       {*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule, source},
-      {.layout = parts.layout, .seed = 7, .clip_norm = config.train.clip_norm});
-  Evaluator::Options evaluation{.layout = parts.layout, .sequences = 16};
+      step_options(config, parts.layout));
+  Evaluator::Options evaluation{
+      .layout = parts.layout,
+      .sequences = 16,
+      .ordered = config.train.reduction == TrainConfig::Reduction::kOrdered};
   evaluation.layout.micro_batches = 1;
   Evaluator evaluator(*parts.kernels, parts.groups, *parts.model, source, evaluation);
   RunCheckpoints checkpoints(
@@ -99,11 +113,9 @@ Ending train(const std::vector<std::string>& overrides, const std::filesystem::p
   } catch (const Broken&) {
   }
   Ending ending{.losses = recorder.losses, .dropped = recorder.dropped};
-  for (const Weight* weight : parts.weights) {
-    ending.tensors[weight->name()] = bytes_of(weight->master());
-  }
+  for (const Weight* weight : parts.weights) ending.add(*weight, "", weight->master());
   for (const OptimizerState& state : parts.optimizer->states()) {
-    ending.tensors[state.weight->name() + "/" + state.name] = bytes_of(state.value);
+    ending.add(*state.weight, "/" + state.name, state.value);
   }
   return ending;
 }
@@ -144,12 +156,35 @@ std::vector<ResumeCase> cases() {
           {precision + "_on_" + std::to_string(ranks), ranks, {"train.precision=" + precision}});
     }
   }
+  all.push_back({"sharded_on_4", 4, {"optimizer.shard=true", "parallel.expert=2"}});
   all.push_back({"adafactor_on_3", 3, {"optimizer={type: adafactor, min_size_to_factor: 8}"}});
   return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Resume, testing::ValuesIn(cases()),
                          [](const auto& tested) { return tested.param.name; });
+
+TEST(OrderedResume, GoesOnInAnotherLayoutWithTheBitsOfOneRank) {
+  const TemporaryDirectory whole, broken;
+  const auto run = [&](int ranks, const TemporaryDirectory& directory, int64_t last,
+                       std::vector<std::string> overrides, const auto& check) {
+    overrides.push_back("train.reduction=ordered");
+    run_threaded_ranks(
+        ranks, [&](Collectives& world) { check(train(overrides, directory.path(), world, last)); });
+  };
+  Ending expected;
+  run(1, whole, -1, {}, [&](Ending ending) { expected = std::move(ending); });
+  run(4, broken, kBreaksAt + kLost, {"optimizer.shard=true", "parallel.expert=2"},
+      [](const Ending&) {});
+  run(3, broken, -1, {"train.micro_batches=4"}, [&](const Ending& ending) {
+    EXPECT_EQ(ending.losses.upper_bound(0)->first, kBreaksAt + 1);
+    for (const auto& [step, loss] : ending.losses) EXPECT_EQ(loss, expected.losses.at(step));
+    EXPECT_GT(ending.tensors.size(), 50u);
+    for (const auto& [name, bytes] : ending.tensors) {
+      EXPECT_EQ(bytes, expected.tensors.at(name)) << name;
+    }
+  });
+}
 
 }  // namespace
 }  // namespace switchyard::test
