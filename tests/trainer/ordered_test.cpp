@@ -35,6 +35,7 @@ struct Layout {
   std::string name;
   int ranks = 1, expert_group = 1;
   std::vector<std::string> overrides = {};
+  int threads = 1;
 };
 
 // Weights, optimizer state and what each step reported, byte by byte, under global names.
@@ -80,7 +81,7 @@ void train(const Layout& layout, Collectives& world, Bits& bits) {
   overrides.push_back("parallel.expert=" + std::to_string(layout.expert_group));
   const Config config = parse_config(kConfig, "ordered.yaml", overrides, choice_tables());
   const RandomSource source(11, 7, 128);
-  RunParts parts(config, 128, world, 1);
+  RunParts parts(config, 128, world, layout.threads);
   TrainStep step(
       {*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule, source},
       step_options(config, parts.layout));
@@ -118,6 +119,7 @@ const std::vector<Layout>& layouts() {
       {"two_nodes_of_two", 4, 4, {"moe.dispatch=hierarchical", "parallel.ranks_per_node=2"}},
       {"two_micro_batches", 1, 1, {"train.micro_batches=2"}},
       {"four_micro_batches_on_two", 2, 2, {"train.micro_batches=4"}},
+      {"three_threads", 1, 1, {}, 3},
       {"sharded", 4, 2, {"optimizer.shard=true"}},
       {"sharded_replicas", 3, 1, {"optimizer.shard=true", "train.micro_batches=2"}},
   };
