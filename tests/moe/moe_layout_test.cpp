@@ -1,7 +1,9 @@
 // A MoE layer gives the same outputs, gradients and observations on any ranks as on one.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "backends/reference/reference_kernels.h"
 #include "collectives/threaded.h"
@@ -74,8 +76,8 @@ void expect_equal(const Results& results, const Results& reference, double toler
 }
 
 // Puts a large column into x, so that the gate can be made to send tokens wherever it likes.
-Numbers steered_x(const MoeCase& moe_case, double column = 20) {
-  Numbers x = normal_numbers("x", {moe_case.batch.tokens(), moe_case.d_model});
+Numbers steered_x(const MoeCase& moe_case, double column = 20, double others = 1) {
+  Numbers x = normal_numbers("x", {moe_case.batch.tokens(), moe_case.d_model}, others);
   for (size_t i = 0; i < x.size(); i += static_cast<size_t>(moe_case.d_model)) x[i] = column;
   return x;
 }
@@ -326,7 +328,7 @@ void check_planned_bytes(int slices) {
   moe_case.batch = {.sequences = 16, .length = 64, .group_sequences = 2};
   moe_case.d_model = 32;
   moe_case.d_ff = 64;
-  moe_case.x = steered_x(moe_case, 200);
+  moe_case.x = steered_x(moe_case, 200, 0.1);
   moe_case.ordered = slices == 1;
   const int64_t groups_of_slice = moe_case.batch.groups() / slices;
   MoeOnOneRank one(moe_case, make_reference_kernels());
@@ -367,6 +369,9 @@ void check_planned_bytes(int slices) {
         for (Weight* weight : rank.layer().weights()) weight->begin_step();
         rank.layer().backward(ctx, rank.rows(), rank.x(), rank.saved(), rank.dy(), rank.dx());
         EXPECT_EQ(rank.saved().experts.plan.rounds, travel.max_rows_per_round ? 8 / slices : 1);
+        const std::vector<int64_t>& counts = rank.saved().experts.plan.counts.rows;
+        EXPECT_EQ(*std::max_element(counts.begin(), counts.end()) * groups_of_slice,
+                  std::accumulate(counts.begin(), counts.end(), int64_t{0}));
         EXPECT_LE(saved.high_water_bytes(), static_cast<size_t>(bytes.saved));
         EXPECT_LE(decisions.high_water_bytes(), static_cast<size_t>(bytes.decisions));
         EXPECT_LE(scratch.high_water_bytes(), static_cast<size_t>(bytes.scratch));

@@ -35,7 +35,7 @@ struct Rows {
 
 TEST(SliceExchange, LaysTheRowsOfAllRanksOutByExpertAndRank) {
   run_threaded_ranks(2, [](Collectives& world) {
-    LayerRank rank(make_reference_kernels(), world, 2, 2);
+    LayerRank rank(make_reference_kernels(), world, 2, 0, 2);
     const Rows rows(rank, world.rank());
     const SliceExchange exchange(kLayer);
     const SlicePlan plan = exchange.agree(rank.ctx(), rows.ragged, rows.keys, rank.ctx().saved);
@@ -51,7 +51,7 @@ TEST(SliceExchange, LaysTheRowsOfAllRanksOutByExpertAndRank) {
 // 1 + 2^-8 + 2^-8: bfloat16 has 8 bits, so that each sum of two would be rounded back to 1.
 TEST(SliceExchange, RoundsASumOfBfloat16Once) {
   run_threaded_ranks(3, [](Collectives& world) {
-    LayerRank rank(make_reference_kernels(), world, 3, 3);
+    LayerRank rank(make_reference_kernels(), world, 3, 0, 3);
     const Rows rows(rank, world.rank());
     const SliceExchange exchange(kLayer);
     const SlicePlan plan = exchange.agree(rank.ctx(), rows.ragged, {}, rank.ctx().saved);
@@ -72,7 +72,7 @@ TEST(SliceExchange, NamesARankThatIsOutOfStep) {
   EXPECT_THAT(
       [] {
         run_threaded_ranks(2, [](Collectives& world) {
-          LayerRank rank(make_reference_kernels(), world, 2, 2);
+          LayerRank rank(make_reference_kernels(), world, 2, 0, 2);
           const Rows rows(rank, world.rank());
           rank.ctx().step += static_cast<uint32_t>(world.rank());
           SliceExchange(kLayer).agree(rank.ctx(), rows.ragged, rows.keys, rank.ctx().saved);
