@@ -18,6 +18,7 @@ enum class ExitCode : int {
   kRankLost = 6,       // a rank threw, died or hung
   kStopped = 7,        // stopped on request, after a checkpoint
   kNoSpace = 8,        // out of disk or memory
+  kLayoutsDiffer = 9,  // verify found two layouts that disagree
 };
 
 // What a user reads: at most three lines.

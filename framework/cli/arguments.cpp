@@ -1,3 +1,5 @@
+#include <charconv>
+
 #include "base/host_name.h"
 #include "base/log.h"
 #include "cli/verbs.h"
@@ -12,6 +14,16 @@ void ConfigArguments::add_to(CommandLine::Verb& verb) {
 }
 
 Config ConfigArguments::load() const { return load_config(path, overrides, choice_tables()); }
+
+int64_t parse_count(const char* flag, const std::string& text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 0) {
+    throw ConfigError(fmt::format("{} {} is no number", flag, text), "",
+                      "give a whole number from 0");
+  }
+  return number;
+}
 
 void report_error(const Error& error, int rank, int ranks, bool prints) {
   std::string where = error.where();

@@ -1,4 +1,3 @@
-#include <charconv>
 
 #include "base/log.h"
 #include "base/timer.h"
@@ -83,16 +82,6 @@ void build(const Config& config) {
   const BuildReport report = build_dataset(build_options(config, resolve_threads(config, 1)),
                                            [&](const BuildProgress& progress) { lines(progress); });
   announce_dataset(config, report);
-}
-
-int64_t parse_count(const char* flag, const std::string& text) {
-  int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || number < 0) {
-    throw ConfigError(fmt::format("{} {} is no number", flag, text), "",
-                      "give a whole number from 0");
-  }
-  return number;
 }
 
 Split parse_split(const std::string& name) {

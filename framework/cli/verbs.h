@@ -16,6 +16,7 @@ void add_data(CommandLine& line);
 void add_train(CommandLine& line);
 void add_eval(CommandLine& line);
 void add_report(CommandLine& line);
+void add_verify(CommandLine& line);
 void add_doctor(CommandLine& line);
 void add_config(CommandLine& line);
 void add_init(CommandLine& line);
@@ -30,6 +31,9 @@ struct ConfigArguments {
   void add_to(CommandLine::Verb& verb);
   Config load() const;
 };
+
+// The whole number from 0 that an option was given. Throws ConfigError.
+int64_t parse_count(const char* flag, const std::string& text);
 
 // Runs `body` on every rank of this job. An error on any rank ends all of them: it is printed once,
 // with its rank, and the process ends with its exit code. Without error, returns.

@@ -35,5 +35,6 @@ inline uint16_t layer_id(StackKind stack, int64_t block) {
   SWITCHYARD_CHECK(block >= 0 && block < 0x4000, "block ", block);
   return static_cast<uint16_t>(static_cast<int>(stack) * 0x4000 + block);
 }
+inline StackKind stack_of(uint16_t layer) { return static_cast<StackKind>(layer / 0x4000); }
 
 }  // namespace switchyard

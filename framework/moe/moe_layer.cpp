@@ -76,9 +76,10 @@ void MoeLayer::decide(LayerContext& ctx, const TokenRows& rows, Saved& saved) co
 TensorView MoeLayer::forward(LayerContext& ctx, const TokenRows& rows, TensorView x,
                              FeedForward::Saved& base) {
   auto& saved = static_cast<Saved&>(base);
-  TensorView decided;
+  TensorView decided = saved.given;
   if (ctx.replay) decided = reroutes() ? saved.kept : saved.expert;
   saved.routing = router_->forward(ctx, router_input(rows, x), decided);
+  saved.scores = saved.routing.probs;
   if (!ctx.replay) decide(ctx, rows, saved);
   experts_.forward(ctx, rows, saved.kept, x, saved.experts);
   const TensorView y = ctx.saved.allocate(x.dtype(), x.shape());

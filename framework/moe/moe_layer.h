@@ -23,6 +23,11 @@ struct MoeDecisions {
   RoutingStatistics statistics;
   TensorView dropped, weights;  // see drop_statistics
   TensorView kept_counts;       // int64 [G, E]: of `counted`
+  // [T, E], in ctx.saved: what the router chose by; tells how near to a tie a choice was.
+  TensorView scores;
+  // int32 [T, K], not set by the layer: choices to be taken instead of its own by the next forward,
+  // which decides everything else anew.
+  TensorView given;
 };
 
 class MoeLayer : public FeedForward {
@@ -57,6 +62,7 @@ class MoeLayer : public FeedForward {
 
   const Exchange& exchange() const { return experts_.exchange(); }
   const std::string& name() const { return name_; }
+  StackKind stack() const { return stack_of(layer_); }
   const ExpertRange& local_experts() const { return experts_.experts().range(); }
 
  private:

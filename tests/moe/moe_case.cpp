@@ -3,8 +3,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "moe/late_collectives.h"
-
 namespace switchyard::test {
 
 Exchange::Options Travel::options() const {
@@ -62,12 +60,6 @@ MoeRank::MoeRank(const MoeCase& moe_case, std::unique_ptr<Kernels> kernels, Coll
   dy_ = rows_of(normal_numbers("dy", shape));
   dx_ = rows_of(normal_numbers("dx", shape));  // backward must overwrite it
   ctx().training = moe_case.training;
-  if (moe_case.travel.late) {
-    Groups& groups = rank_.groups();
-    for (auto* group : {&groups.expert, &groups.node, &groups.across}) {
-      if (*group) *group = std::make_unique<LateCollectives>(std::move(*group));
-    }
-  }
   if (!moe_case.ordered) return;
   refused_ = Tensor(DType::kInt64, {1}, rank_.memory());
   fill_zero(ctx(), refused_);

@@ -19,7 +19,6 @@ struct Travel {
   int64_t chunks = 1;
   std::optional<int64_t> max_rows_per_round = {};
   bool wire_bfloat16 = false;
-  bool late = false;  // see LateCollectives
 
   Exchange::Options options() const;
   // A divisor of the group's size, so that there are several nodes of several ranks where that can

@@ -263,27 +263,6 @@ INSTANTIATE_TEST_SUITE_P(All, MoeTravel, testing::Bool(), [](const auto& wire_bf
   return wire_bfloat16.param ? "bfloat16_on_the_wire" : "same_on_the_wire";
 });
 
-// Nothing touches a buffer whose rows are still on their way.
-TEST(MoeTravelCases, RowsMayArriveAsLateAsTheyAreWaitedFor) {
-  MoeCase moe_case = travelling_case();
-  MoeOnOneRank one(moe_case, make_reference_kernels());
-  const Results reference = results_of(*one);
-  for (const bool wire_bfloat16 : {false, true}) {
-    for (const Travel& travel : travels(wire_bfloat16)) {
-      SCOPED_TRACE(testing::PrintToString(travel));
-      moe_case.travel = travel;
-      moe_case.travel.late = true;
-      run_threaded_ranks(4, [&](Collectives& world) {
-        MoeRank rank(moe_case, make_reference_kernels(), world, 4);
-        const Results results = results_of(rank);
-        if (!wire_bfloat16) return expect_identical(results, reference);
-        EXPECT_LT(relative_difference(results.y, reference.y), 2e-2);
-        EXPECT_LT(relative_difference(results.dwi, reference.dwi), 5e-2);
-      });
-    }
-  }
-}
-
 // Rounding on the wire is there, and is what it says: to bfloat16's 8 bits.
 TEST(MoeTravelCases, BFloat16OnTheWireRounds) {
   MoeCase moe_case = travelling_case();

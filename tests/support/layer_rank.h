@@ -27,7 +27,6 @@ class LayerRank {
   LayerContext& ctx() { return ctx_; }
   Memory& memory() { return kernels_->memory(); }
   const Groups& groups() const { return groups_; }
-  Groups& groups() { return groups_; }
   // Ends a micro-batch: what layers saved is gone.
   void release() {
     saved_.release_all();

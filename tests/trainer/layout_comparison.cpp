@@ -1,15 +1,13 @@
 #include "trainer/layout_comparison.h"
 
-#include <gtest/gtest.h>
-
-#include <cmath>
 #include <ostream>
 
 #include "collectives/single.h"
 #include "models/random_source.h"
+#include "ops/kernels.h"
 #include "registry/choices.h"
-#include "registry/run_parts.h"
-#include "trainer/train_step.h"
+#include "trainer/workspace.h"
+#include "verify/verifier.h"
 
 namespace switchyard::test {
 
@@ -30,140 +28,32 @@ train: {steps: 30, batch_sequences: 16, clip_norm: 0.5}
 optimizer: {type: adamw}
 schedule: {type: linear_warmup_cosine, learning_rate: 0.003, warmup_steps: 5}
 )";
-constexpr double kTolerance = 1e-5;
-constexpr double kUpdateShare = 0.05;  // of the learning rate
 
-// One rank's training of the small config.
-class SmallRun {
- public:
-  SmallRun(const LayoutCase& layout, int expert_group, int expert_tensor, Collectives& world)
-      : config_(parse_config(kSmallConfig, "small.yaml",
-                             overrides(layout, expert_group, expert_tensor), choice_tables())),
-        source_(11, 7, 128),
-        parts_(config_, 128, world, 1),
-        step_({*parts_.kernels, parts_.groups, *parts_.model, *parts_.optimizer, *parts_.schedule,
-               source_},
-              {.layout = parts_.layout, .seed = 7, .clip_norm = config_.train.clip_norm}) {}
-
-  const std::vector<Weight*>& weights() const { return parts_.weights; }
-  std::vector<OptimizerState> states() { return parts_.optimizer->states(); }
-  TrainStep& step() { return step_; }
-
- private:
-  static std::vector<std::string> overrides(const LayoutCase& layout, int expert_group,
-                                            int expert_tensor) {
-    std::vector<std::string> all = layout.overrides;
-    all.push_back("parallel.expert=" + std::to_string(expert_group));
-    all.push_back("parallel.expert_tensor=" + std::to_string(expert_tensor));
-    return all;
-  }
-
-  Config config_;
-  RandomSource source_;
-  RunParts parts_;
-  TrainStep step_;
-};
-
-StepTrace::Named copy_of(const std::string& name, const Weight& weight, TensorView view) {
-  const float* data = view.data<float>();
-  StepTrace::Named copy{name, {data, data + view.elements()}, weight.is_expert() ? 1 : 0};
-  for (int i = 1; i < view.shape().rank(); ++i) copy.expert_elements *= view.shape()[i];
-  return copy;
+VerifyCase make_case(const LayoutCase& layout, int ranks, int expert_group, int expert_tensor) {
+  std::vector<std::string> overrides = layout.overrides;
+  overrides.push_back("parallel.expert=" + std::to_string(expert_group));
+  overrides.push_back("parallel.expert_tensor=" + std::to_string(expert_tensor));
+  return {.name = layout.name,
+          .config = parse_config(kSmallConfig, "small.yaml", overrides, choice_tables()),
+          .ranks = ranks};
 }
 
-std::vector<StepTrace::Named> copy_weights(const SmallRun& run, bool gradients) {
-  std::vector<StepTrace::Named> copies;
-  for (const Weight* weight : run.weights()) {
-    copies.push_back(
-        copy_of(weight->name(), *weight, gradients ? weight->gradient() : weight->master()));
-  }
-  return copies;
-}
-
-std::vector<StepTrace::Named> copy_states(SmallRun& run) {
-  std::vector<StepTrace::Named> copies;
-  for (const OptimizerState& state : run.states()) {
-    copies.push_back(copy_of(state.weight->name() + "/" + state.name, *state.weight, state.value));
-  }
-  return copies;
-}
-
-// The part of a reference tensor that stands in a rank's `view`.
-std::vector<float> part_of(const StepTrace::Named& whole, const Weight& weight, TensorView view) {
-  if (!weight.is_expert()) return whole.values;
-  const ExpertRange& range = weight.experts();
-  ElementRuns runs{1, whole.expert_elements, 0, whole.expert_elements};
-  if (view.shape() == weight.shape()) runs = weight.runs();
-  std::vector<float> part;
-  for (int64_t expert = range.first; expert < range.first + range.count; ++expert) {
-    auto from = whole.values.begin() + expert * whole.expert_elements + runs.first;
-    for (int64_t run = 0; run < runs.count; ++run, from += runs.stride) {
-      part.insert(part.end(), from, from + runs.length);
+struct ZeroRouters : RunHooks {
+  void before_step(HookedRank& rank) override {
+    for (Weight* weight : rank.parts.weights) {
+      if (weight->role() != WeightRole::kRouter) continue;
+      fill_zero(rank.ctx, weight->master());
+      weight->master_changed();
     }
   }
-  return part;
+};
+
+Verifier::MakeHooks hooks_of(const LayoutCase& layout) {
+  if (!layout.all_to_expert_0) return {};
+  return [] { return std::make_unique<ZeroRouters>(); };
 }
 
-void set(TensorView view, std::span<const float> values) {
-  ASSERT_EQ(view.elements(), static_cast<int64_t>(values.size()));
-  std::copy(values.begin(), values.end(), view.data<float>());
-}
-
-void start_from(SmallRun& run, const StepTrace& reference) {
-  for (size_t i = 0; i < run.weights().size(); ++i) {
-    Weight& weight = *run.weights()[i];
-    ASSERT_EQ(weight.name(), reference.weights_before[i].name);
-    set(weight.master(), part_of(reference.weights_before[i], weight, weight.master()));
-    weight.master_changed();
-  }
-  const std::vector<OptimizerState> states = run.states();
-  for (size_t i = 0; i < states.size(); ++i) {
-    set(states[i].value, part_of(reference.state_before[i], *states[i].weight, states[i].value));
-  }
-}
-
-void zero_routers(SmallRun& run) {
-  for (Weight* weight : run.weights()) {
-    if (weight->role() != WeightRole::kRouter) continue;
-    std::fill_n(weight->master().data<float>(), weight->master().elements(), 0.0f);
-    weight->master_changed();
-  }
-}
-
-// max|difference| <= tolerance * max|whole reference tensor| + absolute.
-void expect_near(const StepTrace::Named& whole, const Weight& weight, TensorView view,
-                 double absolute, const std::string& what) {
-  const std::vector<float> part = part_of(whole, weight, view);
-  ASSERT_EQ(view.elements(), static_cast<int64_t>(part.size())) << whole.name;
-  double largest = 0, difference = 0;
-  for (float value : whole.values) largest = std::max<double>(largest, std::abs(value));
-  for (size_t i = 0; i < part.size(); ++i) {
-    difference = std::max<double>(difference, std::abs(view.data<float>()[i] - part[i]));
-  }
-  EXPECT_LE(difference, kTolerance * largest + absolute)
-      << what << " of " << whole.name << " on rank " << current_rank() << ", largest value "
-      << largest;
-}
-
-void expect_same_record(const StepRecord& seen, const StepRecord& expected) {
-  const auto near = [](double a, double b, const char* what) {
-    EXPECT_LE(std::abs(a - b), kTolerance * std::abs(b)) << what << " on rank " << current_rank();
-  };
-  near(seen.loss, expected.loss, "loss");
-  near(seen.load_balance, expected.load_balance, "load_balance");
-  near(seen.router_z, expected.router_z, "router_z");
-  near(seen.output_z, expected.output_z, "output_z");
-  near(seen.gradient_norm, expected.gradient_norm, "gradient_norm");
-  EXPECT_EQ(seen.target_tokens, expected.target_tokens);
-  EXPECT_EQ(seen.dropped_share, expected.dropped_share);
-  ASSERT_EQ(seen.layers.size(), expected.layers.size());
-  // A step starts from equal weights and a row's result doesn't depend on the other rows of a
-  // product: no choice of an expert may flip, not even at a near tie.
-  for (size_t i = 0; i < seen.layers.size(); ++i) {
-    EXPECT_EQ(seen.layers[i].load, expected.layers[i].load) << seen.layers[i].name;
-    EXPECT_EQ(seen.layers[i].dropped_share, expected.layers[i].dropped_share);
-  }
-}
+RandomSource make_source() { return RandomSource(11, 7, 128); }
 
 }  // namespace
 
@@ -277,49 +167,33 @@ std::vector<LayoutCase> mpirun_layouts(int ranks) {
   return layouts;
 }
 
-std::vector<StepTrace> run_reference(const LayoutCase& layout) {
-  const auto world = make_single_collectives();
-  SmallRun run(layout, 1, 1, *world);
-  std::vector<StepTrace> traces;
-  for (int i = 0; i < kSteps; ++i) {
-    if (layout.all_to_expert_0) zero_routers(run);
-    StepTrace trace;
-    trace.weights_before = copy_weights(run, false);
-    trace.state_before = copy_states(run);
-    trace.record = run.step().accumulate(i);
-    trace.gradients = copy_weights(run, true);
-    run.step().update(i, trace.record);
-    trace.weights_after = copy_weights(run, false);
-    trace.state_after = copy_states(run);
-    traces.push_back(std::move(trace));
-  }
-  return traces;
+Comparison compare_with_one_rank(const LayoutCase& layout, RankPool& pool) {
+  const RandomSource source = make_source();
+  Verifier verifier(source, pool, 128, kSteps);
+  verifier.run_reference(make_case(layout, 1, 1, 1), hooks_of(layout));
+  return verifier.compare(
+      make_case(layout, layout.ranks, layout.expert_group, layout.expert_tensor), hooks_of(layout));
 }
 
-void compare_with_reference(const LayoutCase& layout, const std::vector<StepTrace>& reference,
-                            Collectives& world) {
-  SmallRun run(layout, layout.expert_group, layout.expert_tensor, world);
+std::vector<StepRecord> train_on_one_rank(const LayoutCase& layout) {
+  const auto world = make_single_collectives();
+  const RandomSource source = make_source();
+  const VerifyCase one = make_case(layout, 1, 1, 1);
+  RunParts parts(one.config, 128, *world, 1);
+  TrainStep step(
+      {*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule, source},
+      step_options(one.config, parts.layout));
+  Workspace workspace(*parts.kernels, parts.groups, 0);
+  const Verifier::MakeHooks make = hooks_of(layout);
+  const std::unique_ptr<RunHooks> hooks = make ? make() : std::make_unique<RunHooks>();
+  std::vector<StepRecord> records;
   for (int i = 0; i < kSteps; ++i) {
-    SCOPED_TRACE("step " + std::to_string(i));
-    const StepTrace& expected = reference[static_cast<size_t>(i)];
-    start_from(run, expected);
-    StepRecord record = run.step().accumulate(i);
-    for (size_t w = 0; w < run.weights().size(); ++w) {
-      const Weight& weight = *run.weights()[w];
-      expect_near(expected.gradients[w], weight, weight.gradient(), 0, "gradient");
-    }
-    run.step().update(i, record);
-    expect_same_record(record, expected.record);
-    const double slack = kUpdateShare * record.learning_rate;
-    for (size_t w = 0; w < run.weights().size(); ++w) {
-      const Weight& weight = *run.weights()[w];
-      expect_near(expected.weights_after[w], weight, weight.master(), slack, "update");
-    }
-    const std::vector<OptimizerState> states = run.states();
-    for (size_t s = 0; s < states.size(); ++s) {
-      expect_near(expected.state_after[s], *states[s].weight, states[s].value, 0, "state");
-    }
+    LayerContext ctx = workspace.context(true, i);
+    HookedRank rank{parts, ctx, i};
+    hooks->before_step(rank);
+    records.push_back(step.run(i));
   }
+  return records;
 }
 
 }  // namespace switchyard::test

@@ -1,13 +1,12 @@
-// Thirty steps on one rank against the same steps on any layout. Each step of the layout starts
-// from the reference's weights and optimizer state, so that rounding doesn't grow from step to
-// step.
+// A small run in many layouts, each compared step by step with the same run on one rank.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "collectives/collectives.h"
 #include "report/records.h"
+#include "verify/comparison.h"
+#include "verify/rank_pool.h"
 
 namespace switchyard::test {
 
@@ -28,26 +27,12 @@ std::vector<LayoutCase> threaded_layouts();
 std::vector<LayoutCase> optimizer_layouts();
 std::vector<LayoutCase> mpirun_layouts(int ranks);
 
-// A whole training state: weights, gradients and optimizer state by global name, experts stacked.
-struct StepTrace {
-  struct Named {
-    std::string name;
-    std::vector<float> values;
-    int64_t expert_elements = 0;  // of one expert's slice; 0: not an expert weight
-  };
-  std::vector<Named> weights_before, state_before, gradients, weights_after, state_after;
-  StepRecord record;
-};
-
 constexpr int kSteps = 30;
 
-// The case's run on one rank.
-std::vector<StepTrace> run_reference(const LayoutCase& layout);
+// Thirty steps of the case against one rank. Every process of the pool calls it.
+Comparison compare_with_one_rank(const LayoutCase& layout, RankPool& pool);
 
-// Runs the case's layout on `world` from the reference's states. Every rank calls it; failures are
-// GoogleTest's, named by step, tensor and rank. Tolerances: docs/architecture.md, "Layout
-// invariance".
-void compare_with_reference(const LayoutCase& layout, const std::vector<StepTrace>& reference,
-                            Collectives& world);
+// What the case reports of its thirty steps on one rank.
+std::vector<StepRecord> train_on_one_rank(const LayoutCase& layout);
 
 }  // namespace switchyard::test

@@ -55,6 +55,22 @@ TEST(Ranks, AnotherLayoutReadsTheCheckpoint) {
   EXPECT_EQ(line(single), line(three));
 }
 
+TEST(Ranks, VerifyTakesLayoutsFromTheRanksOfTheJob) {
+  const Program program;
+  program.build_dataset();
+  const std::string verify = kMpirun + " -np 3 $SWITCHYARD verify small.yaml --steps 2 ";
+  const Outcome agreeing =
+      program.shell(verify + "--layouts 2x1,1,3 --set train.reduction=ordered");
+  EXPECT_EQ(agreeing.exit_code, 0) << agreeing.err;
+  EXPECT_THAT(agreeing.out, HasSubstr("all layouts agree with 2x1"));
+  const Outcome wrong = program.shell(verify + "--layouts 2x1,3 --inject unreduced-router");
+  EXPECT_EQ(wrong.exit_code, 9) << wrong.err;
+  EXPECT_THAT(wrong.err, HasSubstr("layout 3 differs from 2x1: gradient of "));
+  const Outcome large = program.shell(verify + "--layouts 1,4");
+  EXPECT_EQ(large.exit_code, 2) << large.err;
+  EXPECT_THAT(large.err, HasSubstr("layout 4 needs 4 ranks, there are 3"));
+}
+
 TEST(Ranks, AGroupThatDoesNotDivideTheRanksIsRefused) {
   const Program program;
   program.build_dataset();
