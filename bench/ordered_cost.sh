@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What train.reduction: ordered costs: the median time of a step over that with fast sums, runs of
-# both in turn. Prints the table of docs/explanation/layout-invariance.md; about 3 minutes.
+# both in turn. Prints the table of docs/explanation/layout-invariance.md; about 5 minutes.
 # Usage: bench/ordered_cost.sh, after launch/quickstart.sh, whose dataset it trains on.
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -48,7 +48,3 @@ measure bfloat16 train.precision=bfloat16
 row bfloat16 'the quickstart in bfloat16'
 measure wide "${wide[@]}"
 row wide 'wide (D 512, F 2048, 8 experts)'
-measure wide_batch "${wide[@]}" train.batch_sequences=64
-row wide_batch 'wide, 64 sequences in 8 groups'
-measure experts "${wide[@]}" moe.experts=32
-row experts 'wide, 32 experts'
