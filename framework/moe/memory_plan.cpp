@@ -80,8 +80,8 @@ class MemoryPlan {
     if (size_.expert_dropout) bytes.add(received_, DType::kInt64, chunks_);
     bytes.add(received_ * size_.d_model, size_.activations, chunks_);
     bytes.add(2 * received_ * size_.d_ff, size_.activations, 2 * chunks_);
-    if (slices_ >
-        1) {  // SlicePlan; the rows of all slices have a slice of the hidden features each
+    // SlicePlan; the rows of all slices have a slice of the hidden features each.
+    if (slices_ > 1) {
       bytes.add(slices_ * received_, DType::kInt32, chunks_);
       if (size_.expert_dropout) bytes.add(slices_ * received_, DType::kInt64, chunks_);
     }
