@@ -14,19 +14,14 @@ namespace switchyard {
 
 class Kernels;
 
-// How sums whose parts the layout spreads out are formed.
-//   kFast     in the activations' accurate dtype, in whatever order is fastest: equal to rounding
-//   kOrdered  one partial per leaf, added as 64-bit integers: equal bits in every layout
-enum class Reduction : uint8_t { kFast, kOrdered };
-
 struct ExecContext {
   Kernels& kernels;
   Stream& stream;
   Arena& scratch;
-  FlopCounter* flops = nullptr;          // of the products executed; null: not counted
-  const OrderedSums* ordered = nullptr;  // how gradients of weights are summed; null: fast
-
-  Reduction reduction() const { return ordered ? Reduction::kOrdered : Reduction::kFast; }
+  FlopCounter* flops = nullptr;  // of the products executed; null: not counted
+  // With it (train.reduction: ordered) gradients of weights are 64-bit sums, equal to the bit in
+  // every layout; null: they are summed in whatever order is fastest, equal to rounding.
+  const OrderedSums* ordered = nullptr;
 
   // Counts `products` products [m, k] x [k, n]; called by the operations of ops/.
   void count_products(int64_t products, int64_t m, int64_t n, int64_t k) const {

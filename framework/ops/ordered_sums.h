@@ -1,5 +1,5 @@
-// Gradients of weights as sums that no layout can change (Reduction::kOrdered). An operation forms
-// one float32 partial per (leaf, element), for experts one per block of kOrderedBlockRows
+// Gradients of weights as sums that no layout can change (train.reduction: ordered). An operation
+// forms one float32 partial per (leaf, element), for experts one per block of kOrderedBlockRows
 // consecutive rows of a leaf at that expert, in the order of the rows, and adds it to the weight's
 // sums as the 64-bit integer round(partial * 2^52). Integers add up to the same bits in any order:
 // of leaves, micro-batches, rounds, ranks.

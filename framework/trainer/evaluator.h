@@ -17,7 +17,7 @@ class Evaluator {
     // Each sequence gets the encoder inputs of another one: how much worse the loss is then shows
     // how much the decoder makes of them.
     bool shuffle_inputs = false;
-    bool ordered = false;  // Reduction::kOrdered
+    bool ordered = false;  // train.reduction: ordered
   };
   Evaluator(Kernels& kernels, const Groups& groups, Model& model, const TokenSource& source,
             const Options& options);

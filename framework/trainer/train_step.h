@@ -33,7 +33,7 @@ class TrainStep {
     uint64_t seed = 0;
     std::optional<double> clip_norm;
     bool skip_nonfinite = false;  // else a gradient that isn't finite throws NumericalError
-    // Reduction::kOrdered, for weights that keep ordered sums.
+    // train.reduction: ordered, for weights that keep ordered sums.
     bool ordered = false;
     // The optimizer has the weights of WeightReplicas(..., true).updated_here().
     bool shard_updates = false;

@@ -34,7 +34,7 @@ class Workspace {
             seed_,
             static_cast<uint32_t>(step)};
   }
-  // Contexts sum gradients with Reduction::kOrdered from here on; see OrderedSums.
+  // Contexts sum gradients with train.reduction: ordered from here on; see OrderedSums.
   void order_sums(int64_t leaves, int64_t leaf_rows) {
     refused_ = Tensor(DType::kInt64, {1}, kernels_.memory());
     ordered_ = OrderedSums{leaves, leaf_rows, refused_};

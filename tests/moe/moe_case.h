@@ -44,7 +44,7 @@ struct MoeCase {
   DType dtype = DType::kFloat64;
   Numbers x = {};  // [T, D]; empty: normal numbers
   Travel travel = {};
-  bool ordered = false;  // Reduction::kOrdered, for float32
+  bool ordered = false;  // train.reduction: ordered, for float32
 };
 
 inline void PrintTo(const MoeCase& moe_case, std::ostream* out) { *out << moe_case.name; }

@@ -1,4 +1,5 @@
-// Reduction::kOrdered: a run has the same bits in every layout and at every accumulation count.
+// train.reduction: ordered: a run has the same bits in every layout and at every accumulation
+// count.
 #include <gtest/gtest.h>
 
 #include <cstring>

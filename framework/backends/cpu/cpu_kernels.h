@@ -134,7 +134,8 @@ class CpuKernels final : public Kernels {
  private:
   void ordered_embedding_gradient(ExecContext& ctx, const int32_t* ids, TensorView dy,
                                   LeafOffsets leaves, Weight& table);
-  //   x [N, in], dy [N, out]: rows of each expert, compact; runs: see RaggedRows::leaf_offsets
+  //   x [N, in], dy [N, out]  rows of each expert, compact
+  //   rows_per_block          of a leaf at an expert: the rows of one partial
   void fast_weight_gradient(TensorView x, TensorView dy, const RaggedRows& rows, Weight& w);
   void ordered_weight_gradient(ExecContext& ctx, TensorView x, TensorView dy,
                                const RaggedRows& rows, int64_t rows_per_block, Weight& w);
