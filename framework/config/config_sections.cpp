@@ -41,8 +41,13 @@ void ModelConfig::describe(Fields& f) {
            {{Activation::kRelu, "relu"},
             {Activation::kGelu, "gelu"},
             {Activation::kSilu, "silu"},
-            {Activation::kRelu2, "relu2"}},
-           "Between the two products of a feed-forward network; relu2 is relu squared.");
+            {Activation::kRelu2, "relu2"},
+            {Activation::kReglu, "reglu"},
+            {Activation::kGeglu, "geglu"},
+            {Activation::kSwiglu, "swiglu"}},
+           "Between the products of a feed-forward network; relu2 is relu squared; reglu, geglu "
+           "and swiglu (with silu) multiply it by a third product, of as many weights again as the "
+           "first.");
   f.real("dropout", dropout, {0.0, 0.95}, "probability",
          "Share of elements set to 0 in training, at the places of T5; inside experts: "
          "moe.expert_dropout.");

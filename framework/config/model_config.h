@@ -17,7 +17,7 @@ struct RelativeAttentionConfig {
 };
 
 struct ModelConfig {
-  enum class Activation { kRelu, kGelu, kSilu, kRelu2 };
+  enum class Activation { kRelu, kGelu, kSilu, kRelu2, kReglu, kGeglu, kSwiglu };
 
   std::string type = "switch_t5";
   std::optional<int64_t> vocabulary;  // empty: as the dataset's tokenizer

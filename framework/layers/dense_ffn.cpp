@@ -16,6 +16,9 @@ DenseFfn::DenseFfn(const std::string& name, const Options& options, DType dtype,
   };
   initialise(wi_, fan_in(options.d_model), seed);
   initialise(wo_, fan_in(options.d_ff), seed);
+  if (!options.gated) return;
+  wg_.emplace(name + ".wg", WeightRole::kDense, dtype, wi_.shape(), memory);
+  initialise(*wg_, fan_in(options.d_model), seed);
 }
 
 std::unique_ptr<FeedForward::Saved> DenseFfn::make_saved() const {
@@ -29,7 +32,14 @@ TensorView DenseFfn::forward(LayerContext& ctx, const TokenRows& rows, TensorVie
   saved.pre_activation = ctx.saved.allocate(x.dtype(), inner);
   saved.hidden = ctx.saved.allocate(x.dtype(), inner);
   const TensorView y = ctx.saved.allocate(x.dtype(), x.shape());
-  linear(ctx, x, wi_, saved.hidden, {options_.activation, saved.pre_activation});
+  if (wg_) {
+    saved.up = ctx.saved.allocate(x.dtype(), inner);
+    linear(ctx, x, *wg_, saved.pre_activation);
+    linear(ctx, x, wi_, saved.up);
+    gated_activation(ctx, options_.activation, saved.pre_activation, saved.up, saved.hidden);
+  } else {
+    linear(ctx, x, wi_, saved.hidden, {options_.activation, saved.pre_activation});
+  }
   if (ctx.training && options_.dropout > 0) {
     dropout(ctx, saved.hidden, options_.dropout,
             ctx.random(rows, options_.layer, Purpose::kFfnInnerDropout), saved.hidden);
@@ -49,13 +59,23 @@ void DenseFfn::backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
     dropout(ctx, dhidden, options_.dropout,
             ctx.random(rows, options_.layer, Purpose::kFfnInnerDropout), dhidden);
   }
-  activation_backward(ctx, options_.activation, saved.pre_activation, dhidden, dhidden);
-  linear_weight_gradient(ctx, x, dhidden, rows.group_offsets, wi_);
-  linear_input_gradient(ctx, dhidden, wi_, dx, Write::kOverwrite);
+  const TensorView dup = dhidden;
+  if (wg_) {
+    const TensorView dgate = ctx.scratch.allocate(x.dtype(), saved.hidden.shape());
+    gated_activation_backward(ctx, options_.activation, saved.pre_activation, saved.up, dhidden,
+                              dgate, dup);
+    linear_weight_gradient(ctx, x, dgate, rows.group_offsets, *wg_);
+    linear_input_gradient(ctx, dgate, *wg_, dx, Write::kOverwrite);
+  } else {
+    activation_backward(ctx, options_.activation, saved.pre_activation, dhidden, dup);
+  }
+  linear_weight_gradient(ctx, x, dup, rows.group_offsets, wi_);
+  linear_input_gradient(ctx, dup, wi_, dx, wg_ ? Write::kAccumulate : Write::kOverwrite);
 }
 
 void DenseFfn::collect_weights(std::vector<Weight*>& weights) {
   weights.insert(weights.end(), {&wi_, &wo_});
+  if (wg_) weights.push_back(&*wg_);
 }
 
 }  // namespace switchyard

@@ -34,6 +34,9 @@ Experts::Experts(const std::string& name, const ExpertRange& range, const Option
   };
   initialise(wi_, fan_in(options.d_model), seed);
   initialise(wo_, fan_in(options.d_ff), seed);
+  if (!options.gated) return;
+  wg_.emplace(name + ".*.wg", WeightRole::kExpert, dtype, wi_.shape(), memory, range, wi_.slice());
+  initialise(*wg_, fan_in(options.d_model), seed);
 }
 
 void Experts::drop(LayerContext& ctx, TensorView row_keys, TensorView x) const {
@@ -49,6 +52,7 @@ void Experts::lay_out(LayerContext& ctx, const RaggedRows& rows, DType dtype, Te
   const Shape inner{is_sliced() ? saved.plan.rows() : rows.rows(), wi_.shape()[1]};
   saved.pre_activation = saved_arena.allocate(dtype, inner);
   saved.hidden = saved_arena.allocate(dtype, inner);
+  if (wg_) saved.up = saved_arena.allocate(dtype, inner);
 }
 
 Experts::Inputs Experts::gather(LayerContext& ctx, const RaggedRows& rows, TensorView x,
@@ -58,8 +62,16 @@ Experts::Inputs Experts::gather(LayerContext& ctx, const RaggedRows& rows, Tenso
 }
 
 void Experts::fill_hidden(LayerContext& ctx, const Inputs& in, const Saved& saved) const {
-  grouped_linear(ctx, in.x, RowOrder::kIndexed, wi_, in.rows, saved.hidden, RowOrder::kCompact,
-                 {options_.activation, saved.pre_activation});
+  const auto product = [&](const Weight& w, TensorView y, const Epilogue& epilogue) {
+    grouped_linear(ctx, in.x, RowOrder::kIndexed, w, in.rows, y, RowOrder::kCompact, epilogue);
+  };
+  if (wg_) {
+    product(*wg_, saved.pre_activation, {});
+    product(wi_, saved.up, {});
+    gated_activation(ctx, options_.activation, saved.pre_activation, saved.up, saved.hidden);
+  } else {
+    product(wi_, saved.hidden, {options_.activation, saved.pre_activation});
+  }
   drop(ctx, in.row_keys, saved.hidden);
 }
 
@@ -98,15 +110,33 @@ TensorView Experts::backward(LayerContext& ctx, const RaggedRows& rows, TensorVi
                           wo_);
   grouped_input_gradient(ctx, dy, RowOrder::kIndexed, wo_, in.rows, dhidden, RowOrder::kCompact);
   drop(ctx, in.row_keys, dhidden);
-  activation_backward(ctx, options_.activation, saved.pre_activation, dhidden, dhidden);
-  grouped_weight_gradient(ctx, in.x, RowOrder::kIndexed, dhidden, RowOrder::kCompact, in.rows, wi_);
-  grouped_input_gradient(ctx, dhidden, RowOrder::kCompact, wi_, in.rows, part, RowOrder::kIndexed);
+  hidden_backward(ctx, in, saved, dhidden, part);
   if (is_sliced()) slices_.sum(ctx, saved.plan, part, dx);
   return dx;
 }
 
+void Experts::hidden_backward(LayerContext& ctx, const Inputs& in, const Saved& saved,
+                              TensorView dhidden, TensorView dx) {
+  const auto product = [&](TensorView dy, Weight& w, TensorView dinput) {
+    grouped_weight_gradient(ctx, in.x, RowOrder::kIndexed, dy, RowOrder::kCompact, in.rows, w);
+    grouped_input_gradient(ctx, dy, RowOrder::kCompact, w, in.rows, dinput, RowOrder::kIndexed);
+  };
+  if (!wg_) {
+    activation_backward(ctx, options_.activation, saved.pre_activation, dhidden, dhidden);
+    return product(dhidden, wi_, dx);
+  }
+  const TensorView dup = dhidden, dgate = ctx.scratch.allocate(dup.dtype(), dup.shape());
+  gated_activation_backward(ctx, options_.activation, saved.pre_activation, saved.up, dhidden,
+                            dgate, dup);
+  const TensorView through_gate = ctx.scratch.allocate(dx.dtype(), dx.shape());
+  product(dgate, *wg_, through_gate);
+  product(dup, wi_, dx);
+  add(ctx, dx, through_gate, dx);
+}
+
 void Experts::collect_weights(std::vector<Weight*>& weights) {
   weights.insert(weights.end(), {&wi_, &wo_});
+  if (wg_) weights.push_back(&*wg_);
 }
 
 }  // namespace switchyard

@@ -3,6 +3,8 @@
 // ones. They don't know tokens or routers.
 #pragma once
 
+#include <optional>
+
 #include "layers/layer_context.h"
 #include "layers/module.h"
 #include "moe/slice_exchange.h"
@@ -14,6 +16,7 @@ class Experts : public Module {
   struct Options {
     int64_t d_model = 0, d_ff = 0;
     Activation activation = Activation::kRelu;
+    bool gated = false;       // activation(wg x) * (wi x), see DenseFfn
     double dropout = 0.0;     // between activation and second product, in training
     uint16_t layer = 0;       // keys the dropout, see layer_id
     double init_scale = 1.0;  // s: truncated normal with deviation sqrt(s / fan in)
@@ -21,12 +24,13 @@ class Experts : public Module {
     int slice = 0, slices = 1;
   };
   struct Saved {
-    TensorView pre_activation, hidden;  // [rows, F / slices], compact order; rows of all slices
-    SlicePlan plan;                     // where slices > 1
+    // [rows, F / slices], compact order; rows of all slices. See DenseFfn::Saved.
+    TensorView pre_activation, up, hidden;
+    SlicePlan plan;  // where slices > 1
   };
 
-  //   name   "encoder.block.1.moe.expert": weights name.*.wi [L, F / slices, D] and name.*.wo
-  //          [L, D, F / slices]
+  //   name   "encoder.block.1.moe.expert": weights name.*.wi [L, F / slices, D], name.*.wo
+  //          [L, D, F / slices] and, where gated, name.*.wg [L, F / slices, D]
   //   range  the experts held here; none is allowed
   Experts(const std::string& name, const ExpertRange& range, const Options& options, DType dtype,
           Memory& memory, uint64_t seed);
@@ -68,12 +72,16 @@ class Experts : public Module {
   Inputs gather(LayerContext& ctx, const RaggedRows& rows, TensorView x, TensorView row_keys,
                 const Saved& saved) const;
   void fill_hidden(LayerContext& ctx, const Inputs& in, const Saved& saved) const;
+  // From d(loss)/d(hidden), which it overwrites, to the gradients of wi and wg and d(loss)/dx.
+  void hidden_backward(LayerContext& ctx, const Inputs& in, const Saved& saved, TensorView dhidden,
+                       TensorView dx);
   // x = dropout(x), or of its gradient.
   void drop(LayerContext& ctx, TensorView row_keys, TensorView x) const;
 
   Options options_;
   SliceExchange slices_;
   Weight wi_, wo_;
+  std::optional<Weight> wg_;  // where gated
 };
 
 }  // namespace switchyard

@@ -79,7 +79,8 @@ class MemoryPlan {
     bytes.add(received_, DType::kInt32, chunks_);
     if (size_.expert_dropout) bytes.add(received_, DType::kInt64, chunks_);
     bytes.add(received_ * size_.d_model, size_.activations, chunks_);
-    bytes.add(2 * received_ * size_.d_ff, size_.activations, 2 * chunks_);
+    const int64_t inner = size_.gated ? 3 : 2;
+    bytes.add(inner * received_ * size_.d_ff, size_.activations, inner * chunks_);
     // SlicePlan; the rows of all slices have a slice of the hidden features each.
     if (slices_ > 1) {
       bytes.add(slices_ * received_, DType::kInt32, chunks_);
@@ -184,8 +185,12 @@ class MemoryPlan {
     round.add(received_ * size_.d_model, size_.activations, chunks_);  // dcomputed
     round.add(received_ * size_.d_model, size_.activations, chunks_);  // dreceived
     round.add(received_ * size_.d_ff, size_.activations, chunks_);     // dhidden
-    round.add(received_ * size_.d_model, size_.activations);           // of a weight gradient
-    round.add(rows_of_slices(3));
+    if (size_.gated) {
+      round.add(received_ * size_.d_ff, size_.activations);     // dgate
+      round.add(received_ * size_.d_model, size_.activations);  // the gate's part of dreceived
+    }
+    round.add(received_ * size_.d_model, size_.activations);  // of a weight gradient
+    round.add(rows_of_slices(size_.gated ? 4 : 3));
     Bytes router;
     router.add(size_.tokens * size_.experts, scores(), 2);
     router.add(size_.tokens * size_.experts, scores());

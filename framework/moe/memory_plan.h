@@ -12,7 +12,7 @@ struct MoeLayerSize {
   int64_t tokens_of_group = 0, groups_of_group = 0;
   int64_t choices = 1, experts = 1, d_model = 0, d_ff = 0;  // K, E, D, F
   DType activations = DType::kFloat32;
-  bool expert_dropout = false;
+  bool expert_dropout = false, gated = false;  // of experts
 };
 
 struct MoeLayerBytes {

@@ -47,6 +47,28 @@ void activation_backward(ExecContext& ctx, Activation activation, TensorView pre
   ctx.kernels.activation_backward(ctx, activation, pre_activation, dy, dx);
 }
 
+void gated_activation(ExecContext& ctx, Activation activation, TensorView gate, TensorView up,
+                      TensorView y) {
+  const internal::ArgumentChecks check(ctx, "gated_activation");
+  check.activation("gate", gate, gate.shape().rank());
+  check.same("up", up, gate.dtype(), gate.shape());
+  check.same("y", y, gate.dtype(), gate.shape());
+  if (y.elements() == 0) return;
+  ctx.kernels.gated_activation(ctx, activation, gate, up, y);
+}
+
+void gated_activation_backward(ExecContext& ctx, Activation activation, TensorView gate,
+                               TensorView up, TensorView dy, TensorView dgate, TensorView dup) {
+  const internal::ArgumentChecks check(ctx, "gated_activation_backward");
+  check.activation("gate", gate, gate.shape().rank());
+  check.same("up", up, gate.dtype(), gate.shape());
+  check.same("dy", dy, gate.dtype(), gate.shape());
+  check.same("dgate", dgate, gate.dtype(), gate.shape());
+  check.same("dup", dup, gate.dtype(), gate.shape());
+  if (dy.elements() == 0) return;
+  ctx.kernels.gated_activation_backward(ctx, activation, gate, up, dy, dgate, dup);
+}
+
 void embedding(ExecContext& ctx, const Weight& table, TensorView ids, TensorView y) {
   const internal::ArgumentChecks check(ctx, "embedding");
   check.activation("y", y, 2);

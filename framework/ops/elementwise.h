@@ -19,6 +19,14 @@ class Elementwise {
   // dx = dy * activation'(pre_activation); dx may be dy. gelu is the exact one (erf).
   virtual void activation_backward(ExecContext& ctx, Activation activation,
                                    TensorView pre_activation, TensorView dy, TensorView dx) = 0;
+  // y = activation(gate) * up: the middle of a gated feed-forward network (Shazeer 2020); y may be
+  // gate or up.
+  virtual void gated_activation(ExecContext& ctx, Activation activation, TensorView gate,
+                                TensorView up, TensorView y) = 0;
+  // dgate = dy * up * activation'(gate), dup = dy * activation(gate); one of them may be dy.
+  virtual void gated_activation_backward(ExecContext& ctx, Activation activation, TensorView gate,
+                                         TensorView up, TensorView dy, TensorView dgate,
+                                         TensorView dup) = 0;
 
   // y[t] = table[ids[t]].
   //   table [V, D] (its master), ids int32 [T] in [0, V), y [T, D] of any floating dtype
@@ -42,6 +50,10 @@ void add(ExecContext& ctx, TensorView a, TensorView b, TensorView y);
 void scale(ExecContext& ctx, TensorView x, double factor, TensorView y);
 void activation_backward(ExecContext& ctx, Activation activation, TensorView pre_activation,
                          TensorView dy, TensorView dx);
+void gated_activation(ExecContext& ctx, Activation activation, TensorView gate, TensorView up,
+                      TensorView y);
+void gated_activation_backward(ExecContext& ctx, Activation activation, TensorView gate,
+                               TensorView up, TensorView dy, TensorView dgate, TensorView dup);
 void embedding(ExecContext& ctx, const Weight& table, TensorView ids, TensorView y);
 void embedding_gradient(ExecContext& ctx, TensorView ids, TensorView dy, LeafOffsets leaves,
                         Weight& table);

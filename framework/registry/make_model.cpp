@@ -9,18 +9,29 @@ namespace switchyard {
 
 namespace {
 
-Activation activation_of(ModelConfig::Activation activation) {
+struct FfnKind {
+  Activation activation;
+  bool gated = false;
+};
+
+FfnKind ffn_kind_of(ModelConfig::Activation activation) {
   switch (activation) {
     case ModelConfig::Activation::kRelu:
-      return Activation::kRelu;
+      return {Activation::kRelu};
     case ModelConfig::Activation::kGelu:
-      return Activation::kGelu;
+      return {Activation::kGelu};
     case ModelConfig::Activation::kSilu:
-      return Activation::kSilu;
+      return {Activation::kSilu};
     case ModelConfig::Activation::kRelu2:
-      return Activation::kRelu2;
+      return {Activation::kRelu2};
+    case ModelConfig::Activation::kReglu:
+      return {Activation::kRelu, true};
+    case ModelConfig::Activation::kGeglu:
+      return {Activation::kGelu, true};
+    case ModelConfig::Activation::kSwiglu:
+      return {Activation::kSilu, true};
   }
-  return Activation::kNone;
+  return {Activation::kNone};
 }
 
 CapacityRule::Priority priority_of(CapacityConfig::Priority priority) {
@@ -141,9 +152,11 @@ class SwitchT5Builder {
 
   std::unique_ptr<FeedForward> dense(const std::string& name, uint16_t layer) const {
     const ModelConfig& model = config_.model;
+    const FfnKind kind = ffn_kind_of(model.activation);
     const DenseFfn::Options options{.d_model = model.d_model,
                                     .d_ff = model.d_ff,
-                                    .activation = activation_of(model.activation),
+                                    .activation = kind.activation,
+                                    .gated = kind.gated,
                                     .dropout = model.dropout,
                                     .layer = layer,
                                     .init_scale = model.init_scale};
@@ -164,9 +177,11 @@ class SwitchT5Builder {
                                            .seed = seed_});
     const ExpertRange range =
         experts_of_rank(shared.experts, groups_.expert->size(), groups_.expert->rank());
+    const FfnKind kind = ffn_kind_of(model.activation);
     const Experts::Options options{.d_model = model.d_model,
                                    .d_ff = model.d_ff,
-                                   .activation = activation_of(model.activation),
+                                   .activation = kind.activation,
+                                   .gated = kind.gated,
                                    .dropout = resolve_expert_dropout(config_),
                                    .layer = layer,
                                    .init_scale = model.init_scale,

@@ -13,6 +13,7 @@ struct FfnCase {
   std::string name;
   Activation activation = Activation::kRelu;
   double dropout = 0.0;
+  bool gated = false;
 };
 
 void PrintTo(const FfnCase& test_case, std::ostream* out) { *out << test_case.name; }
@@ -24,6 +25,7 @@ class FfnCheck : public LayerCase {
                {.d_model = 5,
                 .d_ff = 7,
                 .activation = test_case.activation,
+                .gated = test_case.gated,
                 .dropout = test_case.dropout,
                 .layer = 2},
                DType::kFloat64, memory(), 1),
@@ -36,6 +38,8 @@ class FfnCheck : public LayerCase {
     ctx().training = true;
   }
 
+  std::vector<Weight*> weights() { return layer_.weights(); }
+  TensorView x() const { return part(x_); }
   TensorView forward() {
     release();
     return layer_.forward(ctx(), rows_.rows(), part(x_), *saved_);
@@ -83,8 +87,37 @@ INSTANTIATE_TEST_SUITE_P(
         FfnCase{.name = "gelu_dropout", .activation = Activation::kGelu, .dropout = 0.1},
         FfnCase{.name = "silu", .activation = Activation::kSilu},
         FfnCase{.name = "relu2_dropout", .activation = Activation::kRelu2, .dropout = 0.4},
-        FfnCase{.name = "linear", .activation = Activation::kNone}),
+        FfnCase{.name = "linear", .activation = Activation::kNone},
+        FfnCase{.name = "reglu", .activation = Activation::kRelu, .gated = true},
+        FfnCase{.name = "geglu", .activation = Activation::kGelu, .gated = true},
+        FfnCase{.name = "swiglu_dropout",
+                .activation = Activation::kSilu,
+                .dropout = 0.4,
+                .gated = true}),
     [](const auto& all) { return all.param.name; });
+
+// wo(silu(wg x) * (wi x)), by plain loops.
+TEST(DenseFfn, IsGated) {
+  FfnCheck check({.name = "", .activation = Activation::kSilu, .gated = true}, kBatch, {0, 3});
+  const Numbers y = numbers_of(check.ctx(), check.forward());
+  const std::vector<Weight*> weights = check.weights();
+  ASSERT_EQ(weights.size(), 3u);
+  EXPECT_EQ(weights[2]->name(), "ffn.wg");
+  const auto of = [&](size_t i) { return numbers_of(check.ctx(), weights[i]->master()); };
+  const Numbers wi = of(0), wo = of(1), wg = of(2), x = numbers_of(check.ctx(), check.x());
+  for (size_t t = 0; t < 12; ++t) {
+    for (size_t d = 0; d < 5; ++d) {
+      double sum = 0;
+      for (size_t f = 0; f < 7; ++f) {
+        const double* row = x.data() + t * 5;
+        const double gate = std::inner_product(row, row + 5, wg.begin() + f * 5, 0.0);
+        const double up = std::inner_product(row, row + 5, wi.begin() + f * 5, 0.0);
+        sum += wo[d * 7 + f] * gate / (1 + std::exp(-gate)) * up;
+      }
+      EXPECT_NEAR(y[t * 5 + d], sum, 1e-12);
+    }
+  }
+}
 
 // A token's dropped elements depend on its place in the global batch, not on the rank's share.
 TEST(DenseFfn, DropsTheSameInAnyLayout) {

@@ -33,6 +33,7 @@ std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& ran
       Experts::Options{.d_model = moe_case.d_model,
                        .d_ff = moe_case.d_ff,
                        .activation = moe_case.activation,
+                       .gated = moe_case.gated,
                        .dropout = moe_case.expert_dropout,
                        .layer = number,
                        .slice = rank.groups().tensor->rank(),

@@ -37,6 +37,7 @@ struct MoeCase {
   GlobalBatch batch{.sequences = 6, .length = 5, .group_sequences = 1};
   int64_t experts = 5, d_model = 4, d_ff = 6;
   Activation activation = Activation::kRelu;
+  bool gated = false;
   CapacityRule capacity{.train_factor = 1.0, .eval_factor = 1.0, .min_tokens = 0};
   AuxiliaryLosses losses{.load_balance = 0.3, .router_z = 0.2};
   double jitter = 0.0, expert_dropout = 0.0;
@@ -91,6 +92,8 @@ class MoeRank {
   Weight& gate() { return *layer_->weights()[0]; }
   Weight& wi() { return *layer_->weights()[1]; }
   Weight& wo() { return *layer_->weights()[2]; }
+  // Of gated experts, else null.
+  Weight* wg() { return case_.gated ? layer_->weights()[3] : nullptr; }
 
  private:
   Tensor rows_of(const Numbers& whole_batch);

@@ -27,10 +27,10 @@ void check_gradients(const MoeCase& moe_case, MoeRank& rank) {
   expect_no_near_ties(rank, moe_case);
   rank.backward();
   WeightReplicas(rank.rank().groups(), rank.layer().weights()).reduce_gradients(rank.ctx());
-  expect_gradients(
-      {differentiated_rows("x", moe_case.batch.tokens(), rank.first_token(), rank.x(), rank.dx()),
-       differentiated(rank.gate()), differentiated(rank.wi()), differentiated(rank.wo())},
-      [&] { return rank.objective(); });
+  std::vector<Differentiated> tensors = {
+      differentiated_rows("x", moe_case.batch.tokens(), rank.first_token(), rank.x(), rank.dx())};
+  for (Weight* weight : rank.layer().weights()) tensors.push_back(differentiated(*weight));
+  expect_gradients(tensors, [&] { return rank.objective(); });
 }
 
 void check_gradients_on(int ranks, int expert_group_size, const MoeCase& moe_case, int slices = 1) {
@@ -79,10 +79,12 @@ INSTANTIATE_TEST_SUITE_P(
         MoeCase{.name = "rerouted",
                 .batch = padded_batch(3),
                 .activation = Activation::kGelu,
+                .gated = true,
                 .capacity = {.tokens = 2, .overflow = CapacityRule::Overflow::kReroute}},
         MoeCase{.name = "dropless_in_rounds_and_chunks",
                 .batch = padded_batch(2),
-                .activation = Activation::kGelu,
+                .activation = Activation::kSilu,
+                .gated = true,
                 .capacity = {.overflow = CapacityRule::Overflow::kDropless},
                 .expert_dropout = 0.3,
                 .travel = {.chunks = 2, .max_rows_per_round = 64}},

@@ -17,7 +17,7 @@ namespace {
 
 // A layer's results over the whole batch.
 struct Results {
-  Numbers y, dx, dgate, dwi, dwo, observation;
+  Numbers y, dx, dgate, dwi, dwo, dwg, observation;
 };
 
 // [E, ...] of the gradient of a stacked weight, what this rank holds set. Every holder of a replica
@@ -45,6 +45,7 @@ Results results_of(MoeRank& rank) {
   results.dgate = numbers_of(rank.ctx(), rank.gate().gradient());
   results.dwi = rank.all_summed(spread_experts(rank, rank.wi()));
   results.dwo = rank.all_summed(spread_experts(rank, rank.wo()));
+  if (rank.wg()) results.dwg = rank.all_summed(spread_experts(rank, *rank.wg()));
   MoeObservation observation = rank.layer().observation();
   // The only ones that depend on the layout and the way of travel.
   observation.rows_sent = observation.bytes_sent = observation.bytes_sent_again = 0;
@@ -59,6 +60,7 @@ void expect_identical(const Results& results, const Results& reference) {
   EXPECT_EQ(results.dgate, reference.dgate);
   EXPECT_EQ(results.dwi, reference.dwi);
   EXPECT_EQ(results.dwo, reference.dwo);
+  EXPECT_EQ(results.dwg, reference.dwg);
 }
 
 void expect_equal(const Results& results, const Results& reference, double tolerance) {
@@ -67,6 +69,7 @@ void expect_equal(const Results& results, const Results& reference, double toler
   EXPECT_LE(relative_difference(results.dgate, reference.dgate), tolerance) << "gate";
   EXPECT_LE(relative_difference(results.dwi, reference.dwi), tolerance) << "wi";
   EXPECT_LE(relative_difference(results.dwo, reference.dwo), tolerance) << "wo";
+  EXPECT_LE(relative_difference(results.dwg, reference.dwg), tolerance) << "wg";
   ASSERT_EQ(results.observation.size(), reference.observation.size());
   for (size_t i = 0; i < reference.observation.size(); ++i) {
     EXPECT_NEAR(results.observation[i], reference.observation[i],
@@ -131,6 +134,8 @@ std::vector<MoeCase> layout_cases() {
            .expert_dropout = 0.3},
           {.name = "dropless_rounds_in_chunks",
            .batch = last_smaller,
+           .activation = Activation::kSilu,
+           .gated = true,
            .capacity = {.overflow = CapacityRule::Overflow::kDropless},
            .expert_dropout = 0.3,
            .travel = {.chunks = 2, .max_rows_per_round = 64}},
@@ -199,6 +204,8 @@ MoeCase travelling_case() {
   MoeCase moe_case{.name = "travelling",
                    .batch = {.sequences = 10, .length = 45, .group_sequences = 2},
                    .experts = 3,
+                   .activation = Activation::kSilu,
+                   .gated = true,
                    .capacity = {.overflow = CapacityRule::Overflow::kDropless},
                    .expert_dropout = 0.2,
                    .dtype = DType::kFloat32,
@@ -302,8 +309,9 @@ TEST(MoeTravelCases, SlicesAgreeWithOneRankHoweverRowsTravel) {
 
 // All tokens to one expert, a ceiling of an eighth of them: arenas of the planned sizes are enough
 // on every rank, and the result is that of one round.
-void check_planned_bytes(int slices) {
+void check_planned_bytes(int slices, bool gated) {
   MoeCase moe_case = travelling_case();
+  moe_case.gated = gated;
   moe_case.batch = {.sequences = 16, .length = 64, .group_sequences = 2};
   moe_case.d_model = 32;
   moe_case.d_ff = 64;
@@ -330,7 +338,8 @@ void check_planned_bytes(int slices) {
                            .experts = moe_case.experts,
                            .d_model = moe_case.d_model,
                            .d_ff = moe_case.d_ff,
-                           .expert_dropout = true},
+                           .expert_dropout = true,
+                           .gated = gated},
                           rank.layer().exchange(), rank.rank().groups());
         Arena saved(rank.rank().memory(), static_cast<size_t>(bytes.saved));
         Arena decisions(rank.rank().memory(), static_cast<size_t>(bytes.decisions));
@@ -370,9 +379,14 @@ void check_planned_bytes(int slices) {
   }
 }
 
-TEST(MoeRounds, StayBelowThePlannedBytes) { check_planned_bytes(1); }
+TEST(MoeRounds, StayBelowThePlannedBytes) { check_planned_bytes(1, false); }
 
-TEST(MoeRounds, StayBelowThePlannedBytesWithSlices) { check_planned_bytes(2); }
+TEST(MoeRounds, StayBelowThePlannedBytesWithSlices) { check_planned_bytes(2, false); }
+
+TEST(MoeRounds, StayBelowThePlannedBytesWhereExpertsAreGated) {
+  check_planned_bytes(1, true);
+  check_planned_bytes(2, true);
+}
 
 }  // namespace
 }  // namespace switchyard::test

@@ -220,6 +220,17 @@ std::vector<WrongCall> wrong_elementwise() {
        [](auto& ctx, auto& t) {
          activation_backward(ctx, Activation::kRelu, t.f({3}), t.f({2}), t.f({3}));
        }},
+      {"gated_activation",
+       {"gated_activation", "up", "[2]", "[3]"},
+       [](auto& ctx, auto& t) {
+         gated_activation(ctx, Activation::kSilu, t.f({3}), t.f({2}), t.f({3}));
+       }},
+      {"gated_activation_backward",
+       {"gated_activation_backward", "dup", "[4]", "[3]"},
+       [](auto& ctx, auto& t) {
+         gated_activation_backward(ctx, Activation::kSilu, t.f({3}), t.f({3}), t.f({3}), t.f({3}),
+                                   t.f({4}));
+       }},
       {"embedding",
        {"embedding", "ids", "int32 [3]"},
        [](auto& ctx, auto& t) {

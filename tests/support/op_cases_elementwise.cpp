@@ -87,6 +87,37 @@ OpCase arithmetic_case(int64_t rows) {
   };
 }
 
+// In place too: y where gate and up stand, dgate and dup where dy does.
+OpCase gated_activation_case(const std::string& name, Activation activation, int64_t rows) {
+  const Shape shape = {rows, 37};
+  return {
+      .name = "gated_" + name + "_" + std::to_string(rows) + "_rows",
+      .inputs = {normal("gate", shape, 2), normal("up", shape)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView gate = run.in("gate"), up = run.in("up");
+            gated_activation(ctx, activation, gate, up, run.output("y", shape));
+            const TensorView on_gate = run.saved("on_gate", shape);
+            copy(ctx, gate, on_gate);
+            gated_activation(ctx, activation, on_gate, up, on_gate);
+            const TensorView on_up = run.saved("on_up", shape);
+            copy(ctx, up, on_up);
+            gated_activation(ctx, activation, gate, on_up, on_up);
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView gate = run.in("gate"), up = run.in("up"), dy = run.d_output("y");
+            const TensorView other = run.temporary("other", shape);
+            copy(ctx, dy, run.d_input("up"));
+            gated_activation_backward(ctx, activation, gate, up, run.d_input("up"), other,
+                                      run.d_input("up"));
+            copy(ctx, dy, run.d_input("gate"));
+            gated_activation_backward(ctx, activation, gate, up, run.d_input("gate"),
+                                      run.d_input("gate"), other);
+          },
+  };
+}
+
 OpCase embedding_case(int64_t rows) {
   return {
       .name = "embedding_" + std::to_string(rows) + "_rows",
@@ -365,6 +396,10 @@ void add_elementwise_cases(std::vector<OpCase>& cases) {
   cases.push_back(arithmetic_case(0));
   cases.push_back(arithmetic_case(1));
   cases.push_back(arithmetic_case(7));
+  cases.push_back(gated_activation_case("relu", Activation::kRelu, 3));
+  cases.push_back(gated_activation_case("gelu", Activation::kGelu, 3));
+  cases.push_back(gated_activation_case("silu", Activation::kSilu, 30));
+  cases.push_back(gated_activation_case("silu", Activation::kSilu, 0));
   cases.push_back(embedding_case(0));
   cases.push_back(embedding_case(1));
   cases.push_back(embedding_case(19));

@@ -61,6 +61,11 @@ class CpuKernels final : public Kernels {
   void scale(ExecContext& ctx, TensorView x, double factor, TensorView y) override;
   void activation_backward(ExecContext& ctx, Activation activation, TensorView pre_activation,
                            TensorView dy, TensorView dx) override;
+  void gated_activation(ExecContext& ctx, Activation activation, TensorView gate, TensorView up,
+                        TensorView y) override;
+  void gated_activation_backward(ExecContext& ctx, Activation activation, TensorView gate,
+                                 TensorView up, TensorView dy, TensorView dgate,
+                                 TensorView dup) override;
   void embedding(ExecContext& ctx, const Weight& table, TensorView ids, TensorView y) override;
   void embedding_gradient(ExecContext& ctx, TensorView ids, TensorView dy, LeafOffsets leaves,
                           Weight& table) override;

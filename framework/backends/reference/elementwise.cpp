@@ -69,6 +69,30 @@ void ReferenceKernels::activation_backward(ExecContext&, Activation activation,
   });
 }
 
+void ReferenceKernels::gated_activation(ExecContext&, Activation activation, TensorView gate,
+                                        TensorView up, TensorView y) {
+  reference::with_activation(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t i = 0; i < y.elements(); ++i) {
+      const Accurate<T> g = gate.data<T>()[i], u = up.data<T>()[i];
+      y.data<T>()[i] = static_cast<T>(reference::activate(activation, g) * u);
+    }
+  });
+}
+
+void ReferenceKernels::gated_activation_backward(ExecContext&, Activation activation,
+                                                 TensorView gate, TensorView up, TensorView dy,
+                                                 TensorView dgate, TensorView dup) {
+  reference::with_activation(dy.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t i = 0; i < dy.elements(); ++i) {
+      const Accurate<T> g = gate.data<T>()[i], u = up.data<T>()[i], d = dy.data<T>()[i];
+      dgate.data<T>()[i] = static_cast<T>(d * u * reference::activation_derivative(activation, g));
+      dup.data<T>()[i] = static_cast<T>(d * reference::activate(activation, g));
+    }
+  });
+}
+
 void ReferenceKernels::embedding(ExecContext&, const Weight& table_weight, TensorView ids,
                                  TensorView y_view) {
   reference::with_activation(y_view.dtype(), [&](auto zero) {
