@@ -12,6 +12,10 @@ void ArgumentChecks::activation(std::string_view name, TensorView x, int rank) c
                    " does not compute with");
 }
 
+void ArgumentChecks::scores(std::string_view name, TensorView x) const {
+  rank(name, x, accurate(x.dtype()), 2);
+}
+
 void ArgumentChecks::rank(std::string_view name, TensorView x, DType dtype, int rank) const {
   SWITCHYARD_CHECK(!x.absent() && x.dtype() == dtype && x.shape().rank() == rank, operation_, ": ",
                    name, " is ", name_of(x.dtype()), " ", x.shape(), ", must be ", name_of(dtype),

@@ -17,6 +17,8 @@ class ArgumentChecks {
 
   // A floating tensor of a dtype that the backend computes with.
   void activation(std::string_view name, TensorView x, int rank) const;
+  // Scores, probabilities or weights of choices: rows of an accurate dtype.
+  void scores(std::string_view name, TensorView x) const;
   // A given tensor of this dtype and rank.
   void rank(std::string_view name, TensorView x, DType dtype, int rank) const;
   // A given tensor of exactly this dtype and shape.

@@ -8,12 +8,14 @@
 
 #include "ops/attention.h"
 #include "ops/elementwise.h"
+#include "ops/gating.h"
 #include "ops/grouped_mat_mul.h"
 #include "ops/loss.h"
 #include "ops/mat_mul.h"
 #include "ops/norm.h"
 #include "ops/random_ops.h"
 #include "ops/routing.h"
+#include "ops/soft_mixing.h"
 #include "ops/update.h"
 
 namespace switchyard {
@@ -25,6 +27,8 @@ class Kernels : public MatMul,
                 public Elementwise,
                 public RandomOps,
                 public RoutingOps,
+                public GatingOps,
+                public SoftMixing,
                 public Loss,
                 public Update {
  public:

@@ -9,6 +9,7 @@ const std::vector<OpCase>& op_cases() {
     add_attention_cases(made);
     add_elementwise_cases(made);
     add_routing_cases(made);
+    add_gating_cases(made);
     return made;
   }();
   return cases;

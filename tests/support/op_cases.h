@@ -14,5 +14,6 @@ void add_product_cases(std::vector<OpCase>& cases);
 void add_attention_cases(std::vector<OpCase>& cases);
 void add_elementwise_cases(std::vector<OpCase>& cases);
 void add_routing_cases(std::vector<OpCase>& cases);
+void add_gating_cases(std::vector<OpCase>& cases);
 
 }  // namespace switchyard::test

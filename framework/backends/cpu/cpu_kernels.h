@@ -119,6 +119,56 @@ class CpuKernels final : public Kernels {
                              TensorView position, TensorView weight, TensorView dy,
                              TensorView drows, TensorView dweight) override;
 
+  void sigmoid(ExecContext& ctx, TensorView logits, TensorView scores) override;
+  void sigmoid_backward(ExecContext& ctx, TensorView scores, TensorView dscores, TensorView dlogits,
+                        Write write) override;
+  void normalize_rows(ExecContext& ctx, TensorView x, double factor, TensorView y) override;
+  void normalize_rows_backward(ExecContext& ctx, TensorView x, double factor, TensorView dy,
+                               TensorView dx, Write write) override;
+  void add_row(ExecContext& ctx, TensorView x, TensorView row, TensorView y) override;
+  void keep_best_groups(ExecContext& ctx, TensorView scores, int64_t expert_groups, int64_t top,
+                        int64_t each, TensorView masked) override;
+  void add_noise(ExecContext& ctx, TensorView logits, TensorView noise_logits,
+                 const RandomRows& random, TensorView noisy) override;
+  void add_noise_backward(ExecContext& ctx, TensorView noise_logits, const RandomRows& random,
+                          TensorView dnoisy, TensorView dnoise_logits, Write write) override;
+  void smooth_load(ExecContext& ctx, TensorView logits, TensorView noise_logits, TensorView noisy,
+                   int64_t choices, TensorView load) override;
+  void smooth_load_backward(ExecContext& ctx, TensorView logits, TensorView noise_logits,
+                            TensorView noisy, int64_t choices, TensorView dload, TensorView dlogits,
+                            TensorView dnoise_logits, TensorView dnoisy, Write write) override;
+  void cv_squared(ExecContext& ctx, TensorView values, TensorView mask, LeafOffsets groups,
+                  TensorView cv) override;
+  void cv_squared_gradient(ExecContext& ctx, TensorView values, TensorView mask, LeafOffsets groups,
+                           double factor, TensorView dvalues) override;
+  void skip_choices(ExecContext& ctx, TensorView expert, TensorView weight,
+                    const RandomRows& random, TensorView sent) override;
+  void choose_tokens(ExecContext& ctx, TensorView probs, TensorView mask, LeafOffsets groups,
+                     int64_t capacity, TensorView expert) override;
+  void sinkhorn(ExecContext& ctx, TensorView logits, TensorView mask, LeafOffsets groups,
+                int64_t iterations, TensorView assignment) override;
+  void scale_column_groups(ExecContext& ctx, TensorView x, TensorView factor,
+                           TensorView y) override;
+  void scale_column_groups_backward(ExecContext& ctx, TensorView x, TensorView factor,
+                                    TensorView dy, TensorView dx, TensorView dfactor,
+                                    Write write) override;
+  void join_choices(ExecContext& ctx, TensorView group, TensorView inner, int64_t experts_per_group,
+                    TensorView expert) override;
+  void look_up_choices(ExecContext& ctx, TensorView table, TensorView ids, TensorView mask,
+                       TensorView expert) override;
+
+  void softmax_over_tokens(ExecContext& ctx, TensorView logits, TensorView mask,
+                           LeafOffsets sequences, TensorView weights) override;
+  void softmax_over_tokens_backward(ExecContext& ctx, TensorView weights, TensorView dweights,
+                                    LeafOffsets sequences, TensorView dlogits,
+                                    Write write) override;
+  void mix_rows(ExecContext& ctx, TensorView weights, TensorView x, LeafOffsets sequences,
+                TensorView rows) override;
+  void unmix_rows(ExecContext& ctx, TensorView weights, TensorView rows, LeafOffsets sequences,
+                  TensorView y, Write write) override;
+  void mixing_gradient(ExecContext& ctx, TensorView x, TensorView rows, LeafOffsets sequences,
+                       TensorView dweights, Write write) override;
+
   void cross_entropy(ExecContext& ctx, const CrossEntropy& objective, TensorView logits,
                      TensorView targets, TensorView losses, TensorView z_losses,
                      TensorView dlogits) override;

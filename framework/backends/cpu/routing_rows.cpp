@@ -1,22 +1,14 @@
 // RoutingOps, second half: room per expert, and token rows into expert order and back.
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <span>
 
 #include "backends/cpu/activation_rows.h"
+#include "backends/cpu/choosing.h"
 #include "backends/cpu/cpu_kernels.h"
 
 namespace switchyard {
 namespace {
-
-// Orders like descending priority, no number last; then by the position in the lower half.
-uint64_t order_key(float priority, int64_t position) {
-  const uint32_t bits = std::bit_cast<uint32_t>(priority + 0.0f);  // -0 like 0
-  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-  const uint32_t ascending = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-  return uint64_t{is_nan ? 0xFFFFFFFFu : ~ascending} << 32 | static_cast<uint32_t>(position);
-}
 
 int64_t checked_place(int64_t place, int64_t count, std::string_view what) {
   SWITCHYARD_CHECK(place >= 0 && place < count, what, " ", place, " of ", count);
@@ -48,11 +40,12 @@ void place_choices(ExecContext& ctx, cpu::Team& team, TensorView expert_view,
     // popular token's second expert never displaces another token's first.
     for (int64_t k = 0; k < choices; ++k) {
       if (priority != nullptr) {
-        for (int64_t t = first; t < end; ++t) keys[t] = order_key(priority[t * choices + k], t);
+        for (int64_t t = first; t < end; ++t)
+          keys[t] = cpu::order_key(priority[t * choices + k], t);
         std::sort(keys + first, keys + end);
       }
       for (int64_t i = first; i < end; ++i) {
-        const int64_t t = priority == nullptr ? i : static_cast<int64_t>(keys[i] & 0xFFFFFFFFu);
+        const int64_t t = priority == nullptr ? i : cpu::position_of(keys[i]);
         const int32_t wanted = expert[t * choices + k];
         int32_t& place = kept[t * choices + k];
         place = -1;

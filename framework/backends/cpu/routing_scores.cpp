@@ -1,8 +1,8 @@
 // RoutingOps, first half: scores, choices, statistics and the gradients of the router's losses.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "backends/cpu/choosing.h"
 #include "backends/cpu/cpu_kernels.h"
 
 namespace switchyard {
@@ -25,23 +25,6 @@ class GroupWalk {
   LeafOffsets groups_;
   int64_t group_;
 };
-
-// The K largest of row[0..experts) in descending order, ties to the lower index. A score that is no
-// number counts as the lowest: routing stays valid until the loss is found not finite.
-void choose(const float* row, int64_t experts, int64_t choices, int32_t* expert) {
-  const auto value = [row](int64_t e) {
-    return std::isnan(row[e]) ? -std::numeric_limits<float>::infinity() : row[e];
-  };
-  int64_t found = 0;
-  for (int64_t e = 0; e < experts; ++e) {
-    int64_t place = found;
-    while (place > 0 && value(e) > value(expert[place - 1])) --place;
-    if (place == choices) continue;
-    found = std::min(found + 1, choices);
-    std::copy_backward(expert + place, expert + found - 1, expert + found);
-    expert[place] = static_cast<int32_t>(e);
-  }
-}
 
 }  // namespace
 
@@ -81,7 +64,7 @@ void CpuKernels::choose_top_k(ExecContext&, TensorView scores_view, TensorView m
       if (mask != nullptr && mask[t] == 0) {
         std::fill_n(expert + t * choices, choices, -1);
       } else {
-        choose(scores + t * experts, experts, choices, expert + t * choices);
+        cpu::choose_largest(scores + t * experts, experts, choices, expert + t * choices);
       }
     }
   });

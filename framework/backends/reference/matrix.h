@@ -61,6 +61,11 @@ void with_activation(DType dtype, Body body) {
   }
 }
 
+// Whether a mask (uint8 [T], or absent) lets token t in.
+inline bool is_in(TensorView mask, int64_t t) {
+  return mask.absent() || mask.data<uint8_t>()[t] != 0;
+}
+
 template <typename T>
 void zero(TensorView x) {
   std::fill_n(x.data<T>(), x.elements(), T{});
