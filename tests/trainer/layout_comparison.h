@@ -27,7 +27,12 @@ std::vector<LayoutCase> threaded_layouts();
 std::vector<LayoutCase> optimizer_layouts();
 std::vector<LayoutCase> mpirun_layouts(int ranks);
 
+// Under the sanitizers, which make them ten times slower, the first steps must do.
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kSteps = 6;
+#else
 constexpr int kSteps = 30;
+#endif
 
 // Thirty steps of the case against one rank. Every process of the pool calls it.
 Comparison compare_with_one_rank(const LayoutCase& layout, RankPool& pool);
