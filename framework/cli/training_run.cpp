@@ -1,6 +1,7 @@
 #include "cli/training_run.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
@@ -40,18 +41,23 @@ static double count_parameters(const RunParts& parts) {
   return count;
 }
 
-static std::string held_experts(const Config& config, const Groups& groups, int rank,
-                                size_t layers) {
-  const int slices = groups.tensor->size(), places = groups.expert->size();
-  const ExpertRange range = experts_of_rank(config.moe.experts, places, rank / slices % places);
-  if (range.count == 0) return "no expert";
-  std::string slice;
-  if (slices > 1) {
-    const int64_t width = config.model.d_ff / slices, first = rank % slices * width;
-    slice = fmt::format("features {} to {} of {} of ", first, first + width - 1, config.model.d_ff);
+static std::string held_experts(const Config& config, const RunParts& parts, int rank) {
+  const int slices = parts.groups.tensor->size(), places = parts.groups.expert->size();
+  std::map<int64_t, int> layers;  // by their number of experts
+  for (const MoeLayer* layer : parts.model->moe_layers()) ++layers[layer->local_experts().total];
+  std::string held;
+  for (const auto& [experts, count] : layers) {
+    const ExpertRange range = experts_of_rank(experts, places, rank / slices % places);
+    if (!held.empty()) held += ", ";
+    held += range.count == 0 ? fmt::format("no expert of {}", experts)
+                             : fmt::format("experts {} to {} of {}", range.first,
+                                           range.first + range.count - 1, experts);
+    held += fmt::format(" in each of {} MoE layers", count);
   }
-  return fmt::format("{}experts {} to {} of {} in each of {} MoE layers", slice, range.first,
-                     range.first + range.count - 1, range.total, layers);
+  if (slices == 1) return held;
+  const int64_t width = config.model.d_ff / slices, first = rank % slices * width;
+  return fmt::format("features {} to {} of {} of {}", first, first + width - 1, config.model.d_ff,
+                     held);
 }
 
 static void warn_of_idle_ranks(const Config& config, const BatchLayout& layout) {
@@ -87,9 +93,9 @@ void announce(const Config& config, const RunParts& parts, const RunData& data, 
       "groups, {} micro-batches",
       groups.layout(), groups.world->size(), groups.world->name(), threads, device,
       parts.layout.sequences, parts.layout.groups(), parts.layout.micro_batches);
-  const size_t layers = parts.model->moe_layers().size();
-  for (int rank = 0; rank < groups.world->size() && layers > 0; ++rank) {
-    log_info("rank {}: {}", rank, held_experts(config, groups, rank, layers));
+  const bool has_mixtures = !parts.model->moe_layers().empty();
+  for (int rank = 0; rank < groups.world->size() && has_mixtures; ++rank) {
+    log_info("rank {}: {}", rank, held_experts(config, parts, rank));
   }
   warn_of_idle_ranks(config, parts.layout);
 }

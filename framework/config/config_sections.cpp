@@ -68,6 +68,12 @@ void RelativeAttentionConfig::describe(Fields& f) {
 
 void MoeConfig::describe(Fields& f) {
   f.integer("experts", experts, {1, 65'536}, "experts", "Experts in each mixture layer.");
+  f.integer("shared_experts", shared_experts, {0, 256}, "experts",
+            "Experts that every token goes to besides, added to the others' output: one dense "
+            "network of so many times model.d_ff.");
+  f.boolean("residual", residual,
+            "Whether a learned two-way softmax mixes the shared experts' output with that of the "
+            "mixture, rather than to add the two (PR-MoE).");
   f.real_or("auto", "expert_dropout", expert_dropout, {0.0, 0.95}, "probability",
             "Share of elements set to 0 in training inside experts, after the activation; auto is "
             "model.dropout. Fine-tuning: 0.4 beside a model.dropout of 0.1 (Fedus 2021).");
@@ -93,9 +99,10 @@ void MoeConfig::describe(Fields& f) {
   f.section_with("encoder", "The mixtures of the encoder.", [&] { encoder.describe(f, capacity); });
   f.section_with("decoder", "The mixtures of the decoder.", [&] { decoder.describe(f, capacity); });
   f.inert_if(encoder.layers.is_none() && decoder.layers.is_none(),
-             {"experts", "expert_dropout", "dispatch", "overlap_chunks", "wire_dtype", "capacity",
-              "losses"},
+             {"experts", "shared_experts", "residual", "expert_dropout", "dispatch",
+              "overlap_chunks", "wire_dtype", "capacity", "losses"},
              "encoder and decoder have 'layers: none'");
+  f.inert_if(shared_experts == 0, {"residual"}, "'shared_experts' is 0");
 }
 
 void MoeStackConfig::describe(Fields& f, const CapacityConfig& shared) {
@@ -103,9 +110,28 @@ void MoeStackConfig::describe(Fields& f, const CapacityConfig& shared) {
            "Layers whose feed-forward network is a mixture: none, all, {every: n} (layers i with "
            "i % n = 1; n = 1: all) or a list counted from 0.");
   f.choice("router", "router", router, "Which experts see which token.");
+  f.list("pyramid", pyramid, "Mixtures with another number of experts than moe.experts.");
   f.optional_section("capacity", capacity, shared, "moe.capacity",
                      "Where it differs from moe.capacity.");
-  f.inert_if(layers.is_none(), {"router", "capacity"}, "'layers' is none");
+  f.inert_if(layers.is_none(), {"router", "pyramid", "capacity"}, "'layers' is none");
+}
+
+void LayerExpertsConfig::describe(Fields& f) {
+  f.integer("layer", layer, {0, 1023}, "", "A layer that 'layers' names, counted from 0.");
+  f.integer("experts", experts, {1, 65'536}, "experts", "Its experts.");
+}
+
+int64_t MoeConfig::experts_of(const MoeStackConfig& stack, int64_t layer) const {
+  for (const LayerExpertsConfig& own : stack.pyramid) {
+    if (own.layer == layer) return own.experts;
+  }
+  return experts;
+}
+
+int64_t MoeConfig::fewest_experts(const MoeStackConfig& stack) const {
+  int64_t fewest = experts;
+  for (const LayerExpertsConfig& own : stack.pyramid) fewest = std::min(fewest, own.experts);
+  return fewest;
 }
 
 void CapacityConfig::describe(Fields& f) {
@@ -149,6 +175,10 @@ void CapacityConfig::describe(Fields& f) {
 void MoeLossesConfig::describe(Fields& f) {
   f.section("load_balance", load_balance, "Keeps the load of the experts even (Fedus 2021).");
   f.section("router_z", router_z, "Keeps the router's logits small (Zoph 2022).");
+  f.section("importance", importance,
+            "Squared variation of the experts' summed gate weights (Shazeer 2017).");
+  f.section("load", load,
+            "Squared variation of the experts' expected load under noise (Shazeer 2017).");
 }
 
 void LoadBalanceConfig::describe(Fields& f) {
@@ -165,6 +195,14 @@ void LoadBalanceConfig::describe(Fields& f) {
 
 void RouterZConfig::describe(Fields& f) {
   f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; 0 is off, ST-MoE uses 0.001.");
+}
+
+void ImportanceConfig::describe(Fields& f) {
+  f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; 0 is off, Shazeer 2017 uses 0.1.");
+}
+
+void LoadConfig::describe(Fields& f) {
+  f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; 0 is off, Shazeer 2017 uses 0.1.");
 }
 
 static void describe_task(Fields& f, DataTask& task) {

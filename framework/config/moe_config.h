@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "config/choice.h"
 #include "config/layer_set.h"
@@ -46,9 +47,31 @@ struct RouterZConfig {
   void describe(Fields& f);
 };
 
+struct ImportanceConfig {
+  double coef = 0.0;
+
+  void describe(Fields& f);
+};
+
+struct LoadConfig {
+  double coef = 0.0;
+
+  void describe(Fields& f);
+};
+
 struct MoeLossesConfig {
   LoadBalanceConfig load_balance;
   RouterZConfig router_z;
+  ImportanceConfig importance;
+  LoadConfig load;
+
+  void describe(Fields& f);
+};
+
+// A layer whose mixture has another number of experts (a pyramid, Rajbhandari 2022).
+struct LayerExpertsConfig {
+  int64_t layer = 0;
+  int64_t experts = 8;
 
   void describe(Fields& f);
 };
@@ -56,6 +79,7 @@ struct MoeLossesConfig {
 // The mixtures of one stack (encoder or decoder).
 struct MoeStackConfig {
   LayerSet layers = LayerSet::every(2);
+  std::vector<LayerExpertsConfig> pyramid;  // layers not named here: moe.experts
   Choice router{"switch"};
   std::optional<CapacityConfig> capacity;  // empty: as moe.capacity
 
@@ -68,6 +92,8 @@ struct MoeConfig {
   enum class WireDtype { kSame, kBFloat16 };
 
   int64_t experts = 8;
+  int64_t shared_experts = 0;
+  bool residual = false;
   std::optional<double> expert_dropout;    // empty: see resolve_expert_dropout in config/resolve.h
   std::optional<int64_t> group_sequences;  // empty: see resolve_group_sequences in config/resolve.h
   Dispatch dispatch = Dispatch::kAllToAll;
@@ -78,6 +104,10 @@ struct MoeConfig {
   MoeStackConfig encoder;
   MoeStackConfig decoder;
 
+  // Of the mixture in a layer of the stack.
+  int64_t experts_of(const MoeStackConfig& stack, int64_t layer) const;
+  // Of the stack's mixture that has the fewest.
+  int64_t fewest_experts(const MoeStackConfig& stack) const;
   const CapacityConfig& capacity_of(const MoeStackConfig& stack) const {
     return stack.capacity ? *stack.capacity : capacity;
   }

@@ -259,6 +259,13 @@ void check_stack(const Config& config, const MoeStackConfig& stack, const std::s
     throw ConfigError(fmt::format("{} = {} picks none of the {}'s {} layer{}", path,
                                   stack.layers.text(), name, layers, layers == 1 ? "" : "s"),
                       place, "write 'layers: none' for a dense stack, or 'layers: all'");
+  for (const LayerExpertsConfig& own : stack.pyramid) {
+    if (own.layer < layers && stack.layers.contains(own.layer)) continue;
+    throw ConfigError(
+        fmt::format("moe.{}.pyramid names layer {}, which is no mixture", name, own.layer),
+        config.origins.of({"moe." + name + ".pyramid", path}),
+        "name layers that 'layers' picks, counted from 0");
+  }
 }
 
 bool has_experts(const Config& config) {

@@ -16,7 +16,7 @@ struct CapacityRule {
   // What becomes of a choice without room.
   //   kDrop      nothing: the layer adds nothing to the token
   //   kReroute   the token goes to the next expert by score that has room
-  //   kDropless  there is always room: nothing of this rule but `overflow` has a say
+  //   kDropless  there is always room: no choice of a token is dropped
   enum class Overflow : uint8_t { kDrop, kReroute, kDropless };
 
   double train_factor = 1.25, eval_factor = 2.0;

@@ -6,10 +6,11 @@
 
 #include "layers/feed_forward.h"
 #include "moe/capacity.h"
+#include "moe/dense_path.h"
 #include "moe/distributed_experts.h"
 #include "moe/losses.h"
 #include "moe/observation.h"
-#include "moe/router.h"
+#include "moe/slot_router.h"
 
 namespace switchyard {
 
@@ -23,6 +24,7 @@ struct MoeDecisions {
   RoutingStatistics statistics;
   TensorView dropped, weights;  // see drop_statistics
   TensorView kept_counts;       // int64 [G, E]: of `counted`
+  TensorView importance, load;  // float64 [G] or absent, see AuxiliaryLosses
   // [T, E], in ctx.saved: what the router chose by; tells how near to a tie a choice was.
   TensorView scores;
   // int32 [T, K], not set by the layer: choices to be taken instead of its own by the next forward,
@@ -33,15 +35,18 @@ struct MoeDecisions {
 class MoeLayer : public FeedForward {
  public:
   struct Saved : FeedForward::Saved, MoeDecisions {
-    Routing routing;
+    std::unique_ptr<Routing> routing;
     DistributedExperts::Saved experts;
+    TensorView results;  // [B * N, D]: of slots; absent where tokens travel
+    DensePath::Saved dense_path;
   };
 
   //   name    "encoder.block.1.moe"
   //   layer   see layer_id
   MoeLayer(std::string name, uint16_t layer, std::unique_ptr<Router> router,
            std::unique_ptr<Experts> experts, const CapacityRule& capacity,
-           const AuxiliaryLosses& losses, Exchange::Options exchange = {});
+           const AuxiliaryLosses& losses, Exchange::Options exchange = {},
+           std::unique_ptr<DensePath> dense_path = nullptr);
 
   std::unique_ptr<FeedForward::Saved> make_saved() const override;
   TensorView forward(LayerContext& ctx, const TokenRows& rows, TensorView x,
@@ -49,6 +54,12 @@ class MoeLayer : public FeedForward {
   void backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
                 const FeedForward::Saved& saved, TensorView dy, TensorView dx) override;
   void collect_weights(std::vector<Weight*>& weights) override;
+
+  // After each optimizer step, on every rank; see Router::balance.
+  //   chosen  int64 [E] in the global batch
+  void balance(LayerContext& ctx, std::span<const int64_t> chosen) {
+    router_->balance(ctx, chosen);
+  }
 
   // Reads back what the forward pass behind `saved` did and adds it to observation(). Once for each
   // micro-batch; local, waits for the stream.
@@ -66,7 +77,15 @@ class MoeLayer : public FeedForward {
   const ExpertRange& local_experts() const { return experts_.experts().range(); }
 
  private:
-  RouterInput router_input(const TokenRows& rows, TensorView x) const;
+  // What travels to the experts.
+  struct Travellers {
+    const TokenRows& rows;
+    TensorView x, expert;  // [N, D]; int32 [N, K], -1: stays
+  };
+
+  RouterInput router_input(const LayerContext& ctx, const TokenRows& rows, TensorView x) const;
+  Travellers travellers(const TokenRows& rows, TensorView x, const Saved& saved) const;
+  int64_t capacity(const LayerContext& ctx, const TokenRows& rows) const;
   // The choices [T, K] of real tokens, -1 for padding: losses and metrics leave padding out even
   // where it is routed. In `arena` if they differ.
   TensorView without_padding(LayerContext& ctx, const TokenRows& rows, TensorView choices,
@@ -80,7 +99,16 @@ class MoeLayer : public FeedForward {
   TensorView plan(LayerContext& ctx, const TokenRows& rows, const Routing& routing) const;
   // Fills the decisions from saved.routing; rerouted choices then land where they were sent.
   void decide(LayerContext& ctx, const TokenRows& rows, Saved& saved) const;
+  // Of the mixture alone, without the dense path.
+  TensorView forward_routed(LayerContext& ctx, const TokenRows& rows, TensorView x, Saved& saved);
+  void backward_routed(LayerContext& ctx, const TokenRows& rows, TensorView x, const Saved& saved,
+                       TensorView dy, TensorView dx);
+  // What capacity did to the choices.
+  void measure_drops(LayerContext& ctx, const TokenRows& rows, Saved& saved) const;
+  // In ctx.scratch.
+  RoutingGradient zero_gradient(LayerContext& ctx, const Routing& routing) const;
   void observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
+  void observe_variations(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   void observe_labels(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   void observe_drops(LayerContext& ctx, const Saved& saved);
   int64_t experts() const { return local_experts().total; }
@@ -88,7 +116,9 @@ class MoeLayer : public FeedForward {
   std::string name_;
   uint16_t layer_;
   std::unique_ptr<Router> router_;
+  SlotRouter* slot_router_;  // router_, if it is one
   DistributedExperts experts_;
+  std::unique_ptr<DensePath> dense_path_;
   CapacityRule capacity_;
   AuxiliaryLosses losses_;
   MoeObservation observation_;

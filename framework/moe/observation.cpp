@@ -10,8 +10,8 @@ void MoeObservation::each(Self& self, Visit visit) {
   }
   for (auto* value :
        {&self.tokens, &self.weight, &self.weight_lost, &self.entropy, &self.top_probability,
-        &self.load_balance, &self.router_z, &self.rows_computed, &self.rows_sent, &self.bytes_sent,
-        &self.bytes_sent_again}) {
+        &self.load_balance, &self.router_z, &self.importance, &self.load, &self.rows_computed,
+        &self.rows_sent, &self.bytes_sent, &self.bytes_sent_again}) {
     visit(*value);
   }
 }

@@ -22,7 +22,7 @@ struct MoeObservation {
   double top_probability = 0;          // sum over tokens
   // With coefficients; 1 / groups of the global batch is in. The first is 0 with scope `global`:
   // see AuxiliaryLosses::load_balance_of.
-  double load_balance = 0, router_z = 0;
+  double load_balance = 0, router_z = 0, importance = 0, load = 0;
   double rows_computed = 0;              // by this rank's experts
   double rows_sent = 0, bytes_sent = 0;  // to other ranks, forward, one direction
   double bytes_sent_again = 0;           // of them by the backward pass of rounds

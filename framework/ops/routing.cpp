@@ -21,6 +21,10 @@ void check_choices(const ArgumentChecks& check, std::string_view name, TensorVie
                    expert.shape(), " among ", experts, " experts");
 }
 
+void check_real(const ArgumentChecks& check, TensorView real, int64_t tokens) {
+  if (!real.absent()) check.same("real", real, DType::kUint8, {tokens});
+}
+
 void check_statistics(const ArgumentChecks& check, const RoutingStatistics& statistics,
                       LeafOffsets group_offsets, int64_t tokens, int64_t experts) {
   check.boundaries("groups", group_offsets, tokens);
@@ -91,37 +95,41 @@ void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dwe
 }
 
 void routing_statistics(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
-                        LeafOffsets groups, const RoutingStatistics& statistics) {
+                        TensorView real, LeafOffsets groups, const RoutingStatistics& statistics) {
   const ArgumentChecks check(ctx, "routing_statistics");
-  check_scores(check, "logits", logits);
-  check.same("probs", probs, logits.dtype(), logits.shape());
-  check_choices(check, "expert", expert, logits.shape()[0], logits.shape()[1]);
-  check_statistics(check, statistics, groups, logits.shape()[0], logits.shape()[1]);
+  check_scores(check, "probs", probs);
+  if (!logits.absent()) check.same("logits", logits, probs.dtype(), probs.shape());
+  check_choices(check, "expert", expert, probs.shape()[0], probs.shape()[1]);
+  check_real(check, real, probs.shape()[0]);
+  check_statistics(check, statistics, groups, probs.shape()[0], probs.shape()[1]);
   if (groups.size() == 1) return;
-  ctx.kernels.routing_statistics(ctx, logits, probs, expert, groups, statistics);
+  ctx.kernels.routing_statistics(ctx, logits, probs, expert, real, groups, statistics);
 }
 
-void load_balance_gradient(ExecContext& ctx, TensorView expert, LeafOffsets groups,
-                           const RoutingStatistics& statistics, double factor, TensorView dprobs) {
+void load_balance_gradient(ExecContext& ctx, TensorView real, LeafOffsets groups,
+                           const RoutingStatistics& statistics, int64_t choices,
+                           int64_t group_experts, double factor, TensorView dprobs) {
   const ArgumentChecks check(ctx, "load_balance_gradient");
   check_scores(check, "dprobs", dprobs);
-  check_choices(check, "expert", expert, dprobs.shape()[0], dprobs.shape()[1]);
+  check_real(check, real, dprobs.shape()[0]);
   check_statistics(check, statistics, groups, dprobs.shape()[0], dprobs.shape()[1]);
+  SWITCHYARD_CHECK(choices >= 1 && group_experts >= 1 && dprobs.shape()[1] % group_experts == 0,
+                   "load_balance_gradient: ", choices, " choices, ", dprobs.shape()[1],
+                   " experts in groups of ", group_experts);
   if (dprobs.elements() == 0) return;
-  ctx.kernels.load_balance_gradient(ctx, expert, groups, statistics, factor, dprobs);
+  ctx.kernels.load_balance_gradient(ctx, real, groups, statistics, choices, group_experts, factor,
+                                    dprobs);
 }
 
-void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
-                       LeafOffsets groups, const RoutingStatistics& statistics, double factor,
-                       TensorView dlogits) {
+void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView real, LeafOffsets groups,
+                       const RoutingStatistics& statistics, double factor, TensorView dlogits) {
   const ArgumentChecks check(ctx, "router_z_gradient");
   check_scores(check, "logits", logits);
-  check.same("probs", probs, logits.dtype(), logits.shape());
-  check_choices(check, "expert", expert, logits.shape()[0], logits.shape()[1]);
+  check_real(check, real, logits.shape()[0]);
   check_statistics(check, statistics, groups, logits.shape()[0], logits.shape()[1]);
   check.same("dlogits", dlogits, logits.dtype(), logits.shape());
   if (dlogits.elements() == 0) return;
-  ctx.kernels.router_z_gradient(ctx, logits, probs, expert, groups, statistics, factor, dlogits);
+  ctx.kernels.router_z_gradient(ctx, logits, real, groups, statistics, factor, dlogits);
 }
 
 static void check_plan(const ArgumentChecks& check, std::string_view operation, TensorView expert,

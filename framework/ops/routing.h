@@ -44,19 +44,23 @@ class RoutingOps {
   virtual void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dweight,
                                        TensorView dprobs) = 0;
 
+  //   logits  [T, E], or absent: mean_square_lse is then 0
+  //   expert  int32 [T, K]
+  //   real    uint8 [T] or absent: tokens that count
   virtual void routing_statistics(ExecContext& ctx, TensorView logits, TensorView probs,
-                                  TensorView expert, LeafOffsets groups,
+                                  TensorView expert, TensorView real, LeafOffsets groups,
                                   const RoutingStatistics& statistics) = 0;
-  // dprobs[t, e] += factor * chosen[g, e] / (K tokens[g]^2): of factor * sum_e f_e P_e, for real
-  // tokens (those with expert[t, 0] >= 0); f carries no gradient.
-  virtual void load_balance_gradient(ExecContext& ctx, TensorView expert, LeafOffsets groups,
-                                     const RoutingStatistics& statistics, double factor,
-                                     TensorView dprobs) = 0;
-  // dlogits[t, e] += factor * 2 logsumexp_t probs[t, e] / tokens[g]: of factor * mean logsumexp^2.
-  virtual void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView probs,
-                                 TensorView expert, LeafOffsets groups,
-                                 const RoutingStatistics& statistics, double factor,
-                                 TensorView dlogits) = 0;
+  // dprobs[t, e] += factor * f_e / tokens[g] for real tokens: of factor * sum_e f_e P_e; f carries
+  // no gradient. f_e = share of the choices that went to e or, where gates choose among groups of
+  // experts, to its `group_experts` consecutive ones.
+  virtual void load_balance_gradient(ExecContext& ctx, TensorView real, LeafOffsets groups,
+                                     const RoutingStatistics& statistics, int64_t choices,
+                                     int64_t group_experts, double factor, TensorView dprobs) = 0;
+  // dlogits[t, e] += factor * 2 logsumexp_t softmax(logits)[t, e] / tokens[g], for real tokens: of
+  // factor * mean logsumexp^2.
+  virtual void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView real,
+                                 LeafOffsets groups, const RoutingStatistics& statistics,
+                                 double factor, TensorView dlogits) = 0;
 
   // Keeps at most `capacity` choices per (group, expert): first choices of all tokens before second
   // ones, and among equals by descending priority, then by position.
@@ -117,12 +121,12 @@ void gather_choices(ExecContext& ctx, TensorView probs, TensorView expert, Tenso
 void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dweight,
                              TensorView dprobs);
 void routing_statistics(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
-                        LeafOffsets groups, const RoutingStatistics& statistics);
-void load_balance_gradient(ExecContext& ctx, TensorView expert, LeafOffsets groups,
-                           const RoutingStatistics& statistics, double factor, TensorView dprobs);
-void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
-                       LeafOffsets groups, const RoutingStatistics& statistics, double factor,
-                       TensorView dlogits);
+                        TensorView real, LeafOffsets groups, const RoutingStatistics& statistics);
+void load_balance_gradient(ExecContext& ctx, TensorView real, LeafOffsets groups,
+                           const RoutingStatistics& statistics, int64_t choices,
+                           int64_t group_experts, double factor, TensorView dprobs);
+void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView real, LeafOffsets groups,
+                       const RoutingStatistics& statistics, double factor, TensorView dlogits);
 void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, LeafOffsets groups,
                    int64_t experts, int64_t capacity, TensorView kept);
 void plan_reroute(ExecContext& ctx, TensorView scores, TensorView expert, TensorView priority,

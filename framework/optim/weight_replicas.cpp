@@ -12,6 +12,7 @@ namespace switchyard {
 WeightReplicas::WeightReplicas(const Groups& groups, std::span<Weight* const> weights, bool sharded)
     : world_(*groups.world) {
   for (Weight* weight : weights) {
+    if (!weight->is_trained()) continue;
     copies_.push_back({weight, weight->is_expert() ? groups.replica.get() : groups.world});
   }
   if (sharded) choose_owners(groups);

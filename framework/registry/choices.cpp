@@ -1,6 +1,6 @@
 #include "registry/choices.h"
 
-#include "moe/switch_router.h"
+#include "moe/top_k_router.h"
 #include "optim/adafactor.h"
 #include "optim/adamw.h"
 #include "optim/sgd.h"
@@ -20,19 +20,27 @@ struct Row {
   std::function<void(const Options&, const Config&, const std::string& path)> check = {};
 };
 
-using RouterRow = Row<Router, RouterPlace>;
+struct RouterRow : Row<Router, RouterPlace> {
+  RouterTraits traits = {};
+};
 using OptimizerRow = Row<Optimizer, std::span<Weight* const>, Groups>;
 using ScheduleRow = Row<Schedule, int64_t>;
 
 const std::vector<RouterRow>& routers() {
   static const std::vector<RouterRow> rows = {
-      {"switch", "argmax of a softmax, weighted by that probability (Fedus 2021)",
-       [] { return std::make_unique<SwitchRouterOptions>(); },
-       [](const Choice& choice, const RouterPlace& place) {
-         return std::make_unique<SwitchRouter>(place.name, choice.as<SwitchRouterOptions>(),
-                                               place.experts, place.d_model, place.init_scale,
-                                               place.layer, place.dtype, place.memory, place.seed);
-       }},
+      {{"switch", "argmax of a softmax, weighted by that probability (Fedus 2021)",
+        [] { return std::make_unique<SwitchRouterOptions>(); },
+        [](const Choice& choice, const RouterPlace& place) {
+          const TopKRouterOptions options(choice.as<SwitchRouterOptions>());
+          return std::make_unique<TopKRouter>(options, place);
+        },
+        check_router}},
+      {{"top_k", "the K best of softmax or sigmoid scores (Shazeer 2017; Mixtral, DeepSeek)",
+        [] { return std::make_unique<TopKRouterOptions>(); },
+        [](const Choice& choice, const RouterPlace& place) {
+          return std::make_unique<TopKRouter>(choice.as<TopKRouterOptions>(), place);
+        },
+        check_top_k}},
   };
   return rows;
 }
@@ -125,6 +133,14 @@ const ChoiceTables& choice_tables() {
 
 std::unique_ptr<Router> make_router(const Choice& choice, const RouterPlace& place) {
   return make_from(routers(), choice, place);
+}
+
+const RouterTraits& router_traits(const Choice& choice) {
+  for (const RouterRow& row : routers()) {
+    if (row.name == choice.type) return row.traits;
+  }
+  SWITCHYARD_CHECK(false, "no router named ", choice.type);
+  return routers().front().traits;
 }
 
 bool shards_optimizer(const Choice& optimizer) { return optimizer.as<OptimizerOptions>().shard; }

@@ -15,18 +15,18 @@ namespace switchyard {
 // For load_config: kinds "model", "router", "optimizer", "schedule".
 const ChoiceTables& choice_tables();
 
-// Where a router stands and what it is made of.
-struct RouterPlace {
-  std::string name;  // of its weight
-  uint16_t layer;    // see layer_id
-  int64_t experts, d_model;
-  double init_scale;
-  DType dtype;
-  Memory& memory;
-  uint64_t seed;
+// What a router can be combined with. docs/semantics.md shows it as a table; what a config combines
+// otherwise is refused.
+struct RouterTraits {
+  bool takes_room = true;  // capacity.overflow and priority have a say
+  bool reroutes = true;    // overflow: reroute
+  bool load_balance = true, router_z = true, importance = true, load = false;
+  // What it sees of later tokens; empty: nothing. Then it isn't for causal stacks.
+  std::string looks_ahead = {};
 };
 
 std::unique_ptr<Router> make_router(const Choice& choice, const RouterPlace& place);
+const RouterTraits& router_traits(const Choice& choice);
 // optimizer.shard
 bool shards_optimizer(const Choice& optimizer);
 // `weights`, those that this rank updates, and `groups` must outlive it.

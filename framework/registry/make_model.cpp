@@ -1,5 +1,7 @@
 #include "registry/make_model.h"
 
+#include <cmath>
+
 #include "config/resolve.h"
 #include "layers/dense_ffn.h"
 #include "models/switch_t5.h"
@@ -88,10 +90,13 @@ Exchange::Options exchange_options(const MoeConfig& config, const CapacityConfig
           .wire_bfloat16 = config.wire_dtype == MoeConfig::WireDtype::kBFloat16};
 }
 
-AuxiliaryLosses auxiliary_losses(const MoeLossesConfig& config) {
+// Those that the router has.
+AuxiliaryLosses auxiliary_losses(const MoeLossesConfig& config, const RouterTraits& traits) {
   const bool global = config.load_balance.scope == LoadBalanceConfig::Scope::kGlobal;
-  return {.load_balance = config.load_balance.coef,
-          .router_z = config.router_z.coef,
+  return {.load_balance = traits.load_balance ? config.load_balance.coef : 0.0,
+          .router_z = traits.router_z ? config.router_z.coef : 0.0,
+          .importance = traits.importance ? config.importance.coef : 0.0,
+          .load = traits.load ? config.load.coef : 0.0,
           .load_balance_scope =
               global ? AuxiliaryLosses::Scope::kGlobal : AuxiliaryLosses::Scope::kGroup};
 }
@@ -144,17 +149,18 @@ class SwitchT5Builder {
     for (int64_t i = 0; i < layers; ++i) {
       const std::string name = block_name(stack, i);
       const uint16_t layer = layer_id(stack, i);
-      list.push_back(moe.layers.contains(i) ? mixture(name + ".moe", layer, moe)
-                                            : dense(name + ".ffn", layer));
+      list.push_back(moe.layers.contains(i)
+                         ? mixture(name + ".moe", layer, moe, config_.moe.experts_of(moe, i))
+                         : dense(name + ".ffn", layer, config_.model.d_ff));
     }
     return list;
   }
 
-  std::unique_ptr<FeedForward> dense(const std::string& name, uint16_t layer) const {
+  std::unique_ptr<FeedForward> dense(const std::string& name, uint16_t layer, int64_t d_ff) const {
     const ModelConfig& model = config_.model;
     const FfnKind kind = ffn_kind_of(model.activation);
     const DenseFfn::Options options{.d_model = model.d_model,
-                                    .d_ff = model.d_ff,
+                                    .d_ff = d_ff,
                                     .activation = kind.activation,
                                     .gated = kind.gated,
                                     .dropout = model.dropout,
@@ -164,19 +170,12 @@ class SwitchT5Builder {
   }
 
   std::unique_ptr<FeedForward> mixture(const std::string& name, uint16_t layer,
-                                       const MoeStackConfig& moe) const {
+                                       const MoeStackConfig& moe, int64_t all_experts) const {
     const ModelConfig& model = config_.model;
     const MoeConfig& shared = config_.moe;
-    auto router = make_router(moe.router, {.name = name + ".router",
-                                           .layer = layer,
-                                           .experts = shared.experts,
-                                           .d_model = model.d_model,
-                                           .init_scale = model.init_scale,
-                                           .dtype = weights_,
-                                           .memory = memory_,
-                                           .seed = seed_});
+    auto router = make_router(moe.router, place(name + ".router", layer, all_experts));
     const ExpertRange range =
-        experts_of_rank(shared.experts, groups_.expert->size(), groups_.expert->rank());
+        experts_of_rank(all_experts, groups_.expert->size(), groups_.expert->rank());
     const FfnKind kind = ffn_kind_of(model.activation);
     const Experts::Options options{.d_model = model.d_model,
                                    .d_ff = model.d_ff,
@@ -190,9 +189,36 @@ class SwitchT5Builder {
     auto experts =
         std::make_unique<Experts>(name + ".expert", range, options, weights_, memory_, seed_);
     const CapacityConfig& capacity = shared.capacity_of(moe);
-    return std::make_unique<MoeLayer>(name, layer, std::move(router), std::move(experts),
-                                      capacity_rule(capacity), auxiliary_losses(shared.losses),
-                                      exchange_options(shared, capacity));
+    const RouterTraits& traits = router_traits(moe.router);
+    CapacityRule rule = capacity_rule(capacity);
+    // Its experts fill the room, so that nothing is left to drop.
+    if (!traits.takes_room) rule.overflow = CapacityRule::Overflow::kDropless;
+    return std::make_unique<MoeLayer>(name, layer, std::move(router), std::move(experts), rule,
+                                      auxiliary_losses(shared.losses, traits),
+                                      exchange_options(shared, capacity), dense_path(name, layer));
+  }
+
+  // moe.shared_experts; null where there are none.
+  std::unique_ptr<DensePath> dense_path(const std::string& name, uint16_t layer) const {
+    const MoeConfig& moe = config_.moe;
+    if (moe.shared_experts == 0) return nullptr;
+    std::optional<RouterPlace> mixing;
+    if (moe.residual) mixing.emplace(place(name + ".mix", layer, moe.experts));
+    return std::make_unique<DensePath>(
+        dense(name + ".shared", layer, moe.shared_experts * config_.model.d_ff), mixing);
+  }
+
+  RouterPlace place(const std::string& name, uint16_t layer, int64_t experts) const {
+    const ModelConfig& model = config_.model;
+    const double deviation = std::sqrt(model.init_scale / static_cast<double>(model.d_model));
+    return {.name = name,
+            .layer = layer,
+            .experts = experts,
+            .d_model = model.d_model,
+            .initial = Initial::truncated_normal(deviation),
+            .dtype = weights_,
+            .memory = memory_,
+            .seed = seed_};
   }
 
   const Config& config_;

@@ -1,11 +1,137 @@
 #include "registry/option_rules.h"
 
+#include <fmt/format.h>
+
 #include "base/errors.h"
+#include "moe/top_k_router.h"
 #include "optim/adafactor.h"
 #include "optim/schedule.h"
 #include "optim/weight_groups.h"
+#include "registry/choices.h"
 
 namespace switchyard {
+
+namespace {
+
+// The stack whose router stands at `path`.
+struct RouterStack {
+  const MoeStackConfig& config;
+  std::string path;  // "moe.encoder"
+  bool causal;
+};
+
+RouterStack stack_at(const Config& config, const std::string& router_path) {
+  const std::string path = router_path.substr(0, router_path.rfind('.'));
+  const bool encodes = path == "moe.encoder";
+  return {encodes ? config.moe.encoder : config.moe.decoder, path, !encodes};
+}
+
+void check_overflow(const Config& config, const RouterStack& stack, const RouterTraits& traits) {
+  const std::string& type = stack.config.router.type;
+  const auto overflow = config.moe.capacity_of(stack.config).overflow;
+  const std::string place = config.origins.of(
+      {stack.path + ".capacity.overflow", "moe.capacity.overflow", stack.path + ".router.type"});
+  if (!traits.reroutes && overflow == CapacityConfig::Overflow::kReroute)
+    throw ConfigError(
+        fmt::format("capacity.overflow = reroute doesn't exist for the router {} of {}", type,
+                    stack.path),
+        place, fmt::format("add {}.capacity: {{overflow: drop}}", stack.path));
+  if (!traits.takes_room && overflow == CapacityConfig::Overflow::kDropless)
+    throw ConfigError(
+        fmt::format("capacity.overflow = dropless contradicts the router {} of {}, which fills the "
+                    "room that there is",
+                    type, stack.path),
+        place, fmt::format("add {}.capacity: {{overflow: drop}}", stack.path));
+}
+
+// A loss that no mixture's router has is inert.
+void check_losses(const Config& config) {
+  const auto needs = [&](const char* name, double coef, bool RouterTraits::*has,
+                         const char* advice) {
+    const std::string key = fmt::format("moe.losses.{}.coef", name);
+    if (coef == 0 || !config.origins.given(key)) return;
+    std::string types;
+    for (const MoeStackConfig* stack : {&config.moe.encoder, &config.moe.decoder}) {
+      if (stack->layers.is_none()) continue;
+      if (router_traits(stack->router).*has) return;
+      if (types != stack->router.type) types += (types.empty() ? "" : " and ") + stack->router.type;
+    }
+    throw ConfigError(fmt::format("{} has no effect: the router {} has no such loss", key, types),
+                      config.origins.of({key}), advice);
+  };
+  const MoeLossesConfig& losses = config.moe.losses;
+  needs("load_balance", losses.load_balance.coef, &RouterTraits::load_balance, "set it to 0");
+  needs("router_z", losses.router_z.coef, &RouterTraits::router_z, "set it to 0");
+  needs("importance", losses.importance.coef, &RouterTraits::importance, "set it to 0");
+  needs("load", losses.load.coef, &RouterTraits::load, "set it to 0, or use noisy_top_k");
+}
+
+void check_choices(const Config& config, const std::string& path, int64_t top_k) {
+  const RouterStack stack = stack_at(config, path);
+  const int64_t fewest = config.moe.fewest_experts(stack.config);
+  if (top_k <= fewest) return;
+  throw ConfigError(
+      fmt::format("{}.top_k = {} is more than the {} experts of a layer", path, top_k, fewest),
+      config.origins.of({path + ".top_k", stack.path + ".pyramid", "moe.experts"}),
+      "lower it, or give the layer more experts");
+}
+
+// Every mixture's experts fall into the groups, which share out top_k.
+void check_expert_groups(const Config& config, const std::string& path,
+                         const TopKRouterOptions& options) {
+  const ExpertGroupsOptions& groups = options.groups;
+  if (groups.count == 1) return;
+  const RouterStack stack = stack_at(config, path);
+  const auto refuse = [&](const std::string& what, const std::string& advice) {
+    throw ConfigError(path + ".groups: " + what,
+                      config.origins.of({path + ".groups.count", path + ".groups.top",
+                                         path + ".top_k", stack.path + ".pyramid", "moe.experts"}),
+                      advice);
+  };
+  if (groups.top > groups.count || options.top_k % groups.top != 0)
+    refuse(fmt::format("top = {} of {} groups doesn't share out top_k = {} evenly", groups.top,
+                       groups.count, options.top_k),
+           "give top a divisor of top_k that is at most groups.count");
+  const auto check = [&](int64_t experts) {
+    if (experts % groups.count != 0)
+      refuse(fmt::format("{} groups don't divide {} experts", groups.count, experts),
+             "change groups.count or the number of experts");
+    if (options.top_k / groups.top > experts / groups.count)
+      refuse(fmt::format("{} experts in each of {} groups, which have {}",
+                         options.top_k / groups.top, groups.top, experts / groups.count),
+             "raise groups.top, or lower top_k or groups.count");
+  };
+  check(config.moe.experts);
+  for (const LayerExpertsConfig& own : stack.config.pyramid) check(own.experts);
+}
+
+}  // namespace
+
+void check_router(const Options&, const Config& config, const std::string& path) {
+  const RouterStack stack = stack_at(config, path);
+  if (stack.config.layers.is_none()) return;
+  const RouterTraits& traits = router_traits(stack.config.router);
+  if (stack.causal && !traits.looks_ahead.empty())
+    throw ConfigError(fmt::format("{}.type = {} looks at the future in a causal stack: {}", path,
+                                  stack.config.router.type, traits.looks_ahead),
+                      config.origins.of({path + ".type"}), "use top_k there, or another router");
+  check_overflow(config, stack, traits);
+  check_losses(config);
+}
+
+void check_top_k(const Options& base, const Config& config, const std::string& path) {
+  check_router(base, config, path);
+  if (stack_at(config, path).config.layers.is_none()) return;
+  const auto& options = dynamic_cast<const TopKRouterOptions&>(base);
+  check_choices(config, path, options.top_k);
+  if (options.top_k == 1 && options.normalize)
+    throw ConfigError(path +
+                          ": top_k = 1 with normalize gives every token the weight 1, and the "
+                          "router no gradient",
+                      config.origins.of({path + ".normalize", path + ".top_k"}),
+                      "set normalize: false, or top_k: 2 or more");
+  check_expert_groups(config, path, options);
+}
 
 void check_weight_groups(const Options& options, const Config& config, const std::string& path) {
   if (!config.moe.encoder.layers.is_none() || !config.moe.decoder.layers.is_none()) return;

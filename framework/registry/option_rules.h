@@ -8,6 +8,12 @@
 
 namespace switchyard {
 
+// A router's traits (choices.h) against the stack's capacity, the losses and the stack's kind.
+void check_router(const Options& options, const Config& config, const std::string& path);
+
+// The same, and K fits the experts and their groups.
+void check_top_k(const Options& options, const Config& config, const std::string& path);
+
 // No group of weights is set that the model has no weights of.
 void check_weight_groups(const Options& options, const Config& config, const std::string& path);
 

@@ -21,11 +21,12 @@ struct LayerRecord {
   double weight_lost_share = 0;           // of the gate weight
   double router_entropy = 0;              // nats, mean over tokens
   double top_probability = 0;             // mean over tokens
-  double load_balance = 0, router_z = 0;  // loss values with coefficients
-  int64_t rows_exchanged = 0;             // between ranks, forward, one direction
-  int64_t bytes_exchanged = 0;            // of those rows
-  int64_t bytes_exchanged_again = 0;      // of rows that backward sends a second time, in rounds
-  double rank_imbalance = 0;              // max over mean rows that a rank computed
+  // Loss values with coefficients.
+  double load_balance = 0, router_z = 0, importance = 0, load_loss = 0;
+  int64_t rows_exchanged = 0;         // between ranks, forward, one direction
+  int64_t bytes_exchanged = 0;        // of those rows
+  int64_t bytes_exchanged_again = 0;  // of rows that backward sends a second time, in rounds
+  double rank_imbalance = 0;          // max over mean rows that a rank computed
 };
 
 // A process takes the run up, at its start or where its last checkpoint left it.
@@ -40,8 +41,9 @@ struct StartRecord {
 struct StepRecord {
   int64_t step = 0;  // updates made, this one included
   double loss = 0;   // mean cross-entropy per target token, nats; no auxiliary terms
-  double load_balance = 0, router_z = 0;  // summed over layers
-  double output_z = 0;                    // mean z-loss per target token, with its coefficient
+  // Summed over layers.
+  double load_balance = 0, router_z = 0, importance = 0, load_loss = 0;
+  double output_z = 0;  // mean z-loss per target token, with its coefficient
   double learning_rate = 0;
   double gradient_norm = 0;  // before clipping
   bool skipped = false;      // gradient not finite, update left out

@@ -150,7 +150,11 @@ std::string loss_section(const RunLog& log) {
       auxiliary_chart(log, "Load-balance loss",
                       "Pulls the router towards equal loads; least where loads are equal.",
                       log.load_balance) +
-      auxiliary_chart(log, "Router z-loss", "Keeps the router's logits small.", log.router_z);
+      auxiliary_chart(log, "Router z-loss", "Keeps the router's logits small.", log.router_z) +
+      auxiliary_chart(log, "Importance loss", "Pulls the experts' summed gate weights together.",
+                      log.importance) +
+      auxiliary_chart(log, "Load loss", "Pulls the experts' expected loads together.",
+                      log.load_loss);
   return section(
       "loss", "Loss",
       "The bar to pass is the unigram entropy: what the best model that knows each "

@@ -198,6 +198,8 @@ class Reader {
     set(log_.loss, index, number(line, "loss"));
     set(log_.load_balance, index, number(line, "load_balance"));
     set(log_.router_z, index, number(line, "router_z"));
+    set(log_.importance, index, number(line, "importance"));
+    set(log_.load_loss, index, number(line, "load_loss"));
     set(log_.learning_rate, index, number(line, "learning_rate"));
     set(log_.gradient_norm, index, number(line, "gradient_norm"));
     set(log_.seconds, index, number(line, "seconds"));

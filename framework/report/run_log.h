@@ -26,8 +26,8 @@ struct RunLog {
 
   // Step number n is steps[i]; each list has a value for each of them, NaN where it didn't say.
   std::vector<int64_t> steps;  // ascending
-  std::vector<double> loss, load_balance, router_z, learning_rate, gradient_norm, seconds, tokens,
-      flops, dropped_share;
+  std::vector<double> loss, load_balance, router_z, importance, load_loss, learning_rate,
+      gradient_norm, seconds, tokens, flops, dropped_share;
   std::vector<int64_t> skipped;  // steps whose update was left out
   std::vector<LayerLog> layers;
   std::vector<EvaluationRecord> evaluations;  // ascending; none with shuffled inputs

@@ -83,6 +83,8 @@ void TensorboardSink::step(const StepRecord& record) {
   add_scalar(event, "train/loss", record.loss);
   add_scalar(event, "train/load_balance", record.load_balance);
   add_scalar(event, "train/router_z", record.router_z);
+  add_scalar(event, "train/importance", record.importance);
+  add_scalar(event, "train/load_loss", record.load_loss);
   add_scalar(event, "train/output_z", record.output_z);
   add_scalar(event, "train/learning_rate", record.learning_rate);
   add_scalar(event, "train/gradient_norm", record.gradient_norm);

@@ -13,8 +13,17 @@
 
 namespace switchyard {
 
-// What a parameter is, for initialisation, parameter groups and reports.
-enum class WeightRole : uint8_t { kDense, kExpert, kRouter, kNorm, kEmbedding, kPositionBias };
+// What a parameter is, for initialisation, parameter groups and reports. A balance bias isn't
+// trained: its router sets it (see Router::balance).
+enum class WeightRole : uint8_t {
+  kDense,
+  kExpert,
+  kRouter,
+  kNorm,
+  kEmbedding,
+  kPositionBias,
+  kBalanceBias
+};
 
 // Whether a result replaces what stood there or is added to it.
 enum class Write : uint8_t { kOverwrite, kAccumulate };
@@ -58,6 +67,8 @@ class Weight {
   const std::string& name() const { return name_; }
   WeightRole role() const { return role_; }
   bool is_expert() const { return role_ == WeightRole::kExpert; }
+  // Whether it has gradients, which the optimizer follows.
+  bool is_trained() const { return role_ != WeightRole::kBalanceBias; }
   const ExpertRange& experts() const { return experts_; }
   const WeightSlice& slice() const { return slice_; }
   bool is_sliced() const { return slice_.total > 0; }

@@ -47,7 +47,7 @@ static LayerRecord summarise(const MoeLayer& layer, const MoeObservation& seen) 
   for (double dropped : seen.dropped_by_choice) {
     record.dropped_by_choice.push_back(ratio(dropped, choices_of_rank_k));
   }
-  record.dropped_share = ratio(choices - sum(seen.kept), choices);
+  record.dropped_share = ratio(sum(seen.dropped_by_choice), choices);
   record.weight_lost_share = ratio(seen.weight_lost, seen.weight);
   record.router_entropy = ratio(seen.entropy, seen.tokens);
   record.top_probability = ratio(seen.top_probability, seen.tokens);
@@ -57,6 +57,8 @@ static LayerRecord summarise(const MoeLayer& layer, const MoeObservation& seen) 
   }
   record.load_balance = layer.losses().load_balance_of(seen);
   record.router_z = seen.router_z;
+  record.importance = seen.importance;
+  record.load_loss = seen.load;
   record.rows_exchanged = static_cast<int64_t>(seen.rows_sent);
   record.bytes_exchanged = static_cast<int64_t>(seen.bytes_sent);
   record.bytes_exchanged_again = static_cast<int64_t>(seen.bytes_sent_again);

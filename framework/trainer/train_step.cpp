@@ -79,6 +79,8 @@ StepRecord TrainStep::accumulate(int64_t number) {
   for (const LayerRecord& layer : record.layers) {
     record.load_balance += layer.load_balance;
     record.router_z += layer.router_z;
+    record.importance += layer.importance;
+    record.load_loss += layer.load_loss;
     record.rows_exchanged += layer.rows_exchanged;
   }
   record.dropped_share = dropped_share(record.layers);
@@ -179,6 +181,9 @@ void TrainStep::update(int64_t number, StepRecord& record) {
       options_.clip_norm ? clip_factor(record.gradient_norm, *options_.clip_norm) : 1.0;
   parts_.optimizer.step(ctx, {number, record.learning_rate, factor});
   replicas_.share_updates(ctx);
+  for (size_t i = 0; i < moe_layers_.size(); ++i) {
+    moe_layers_[i]->balance(ctx, record.layers[i].load);
+  }
 }
 
 }  // namespace switchyard

@@ -16,19 +16,17 @@ void multiply(ExecContext& ctx, TensorView x, int times) {
   for (int i = 1; i < times; ++i) add(ctx, x, once, x);
 }
 
-std::vector<Tensor> copies_of_weights(HookedRank& rank) {
+std::vector<Tensor> copies_of(ExecContext& ctx, const std::vector<Weight*>& weights) {
   std::vector<Tensor> copies;
-  for (const Weight* weight : rank.parts.weights) {
-    copies.push_back(read_back(rank.ctx, weight->master()));
-  }
+  for (const Weight* weight : weights) copies.push_back(read_back(ctx, weight->master()));
   return copies;
 }
 
-void set_weights(HookedRank& rank, const std::vector<Tensor>& values) {
+void set_weights(ExecContext& ctx, const std::vector<Weight*>& weights,
+                 const std::vector<Tensor>& values) {
   for (size_t i = 0; i < values.size(); ++i) {
-    Weight& weight = *rank.parts.weights[i];
-    upload_bytes(rank.ctx, TensorView(values[i]).raw(), weight.master());
-    weight.master_changed();
+    upload_bytes(ctx, TensorView(values[i]).raw(), weights[i]->master());
+    weights[i]->master_changed();
   }
 }
 
@@ -84,14 +82,22 @@ double MeanOfRanks::gradient_scale(HookedRank& rank, const ModelBatch& batch, do
 
 void StaleWeights::before_step(HookedRank& rank) {
   if (!rank.is_last()) return;
-  now_ = copies_of_weights(rank);
-  if (rank.step > 0) set_weights(rank, before_);
+  now_ = copies_of(rank.ctx, stale(rank));
+  if (rank.step > 0) set_weights(rank.ctx, stale(rank), before_);
 }
 
 void StaleWeights::before_update(HookedRank& rank) {
   if (!rank.is_last()) return;
-  set_weights(rank, now_);
+  set_weights(rank.ctx, stale(rank), now_);
   before_ = std::move(now_);
+}
+
+std::vector<Weight*> StaleBiases::stale(HookedRank& rank) const {
+  std::vector<Weight*> biases;
+  for (Weight* weight : rank.parts.weights) {
+    if (weight->role() == WeightRole::kBalanceBias) biases.push_back(weight);
+  }
+  return biases;
 }
 
 void StaleOptimizerState::before_step(HookedRank& rank) {

@@ -31,7 +31,12 @@ class MeanOfRanks : public RunHooks {
 class StaleWeights : public RunHooks {
   void before_step(HookedRank& rank) override;
   void before_update(HookedRank& rank) override;
+  virtual std::vector<Weight*> stale(HookedRank& rank) const { return rank.parts.weights; }
   std::vector<Tensor> before_, now_;  // weights of the step before, and of this one
+};
+
+class StaleBiases : public StaleWeights {
+  std::vector<Weight*> stale(HookedRank& rank) const override;
 };
 
 class StaleOptimizerState : public RunHooks {

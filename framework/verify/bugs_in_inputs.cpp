@@ -1,7 +1,7 @@
 #include "verify/bugs_in_inputs.h"
 
 #include "config/resolve.h"
-#include "moe/switch_router.h"
+#include "moe/router.h"
 #include "trainer/micro_batch.h"
 
 namespace switchyard {
@@ -13,7 +13,7 @@ bool draws_random_numbers(const PlantingPlace& at) {
   const auto random = [&](const MoeStackConfig& stack) {
     if (stack.layers.is_none()) return false;
     return config.moe.capacity_of(stack).priority == CapacityConfig::Priority::kRandom ||
-           stack.router.as<SwitchRouterOptions>().jitter > 0;
+           stack.router.as<RouterOptions>().is_random();
   };
   return resolve_expert_dropout(config) > 0 || random(config.moe.encoder) ||
          random(config.moe.decoder);

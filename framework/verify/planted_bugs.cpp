@@ -1,6 +1,7 @@
 #include "verify/planted_bugs.h"
 
 #include "config/resolve.h"
+#include "moe/top_k_router.h"
 #include "optim/sgd.h"
 #include "verify/bugs_in_collectives.h"
 #include "verify/bugs_in_gradients.h"
@@ -48,6 +49,17 @@ std::string needs_replicas(const PlantingPlace& at) {
 std::string needs_two_steps(const PlantingPlace& at) {
   if (at.ranks == 1) return needs_ranks(at);
   return at.steps > 1 ? "" : "it shows in the second step (--steps)";
+}
+
+std::string needs_balance_bias(const PlantingPlace& at) {
+  if (!at.has_mixtures()) return needs_mixtures(at);
+  const auto has_bias = [&](const MoeStackConfig& stack) {
+    return !stack.layers.is_none() && stack.router.type == "top_k" &&
+           stack.router.as<TopKRouterOptions>().bias_update_rate > 0;
+  };
+  if (!has_bias(at.config.moe.encoder) && !has_bias(at.config.moe.decoder))
+    return "no router has a bias_update_rate";
+  return needs_two_steps(at);
 }
 
 std::string needs_balance_loss(const PlantingPlace& at) {
@@ -128,6 +140,8 @@ const std::vector<PlantedBug>& planted_bugs() {
        placed<SamplesOfRank0>},
       {"stale-weight", "the last rank computes with the weights from before the last update",
        needs_two_steps, plain<StaleWeights>},
+      {"stale-bias", "the last rank routes by the balance biases from before the last update",
+       needs_balance_bias, plain<StaleBiases>},
       {"stale-optimizer-state", "the last rank's optimizer state is a step behind",
        needs_optimizer_state, plain<StaleOptimizerState>},
       {"expert-swap", "each rank's first two experts change places", needs_two_experts,

@@ -62,6 +62,7 @@ static ItemGroup group_of(const Weight& weight) {
     case WeightRole::kExpert:
       return ItemGroup::kExperts;
     case WeightRole::kRouter:
+    case WeightRole::kBalanceBias:
       return ItemGroup::kRouters;
     case WeightRole::kNorm:
       return ItemGroup::kNorms;
@@ -126,6 +127,7 @@ void restore_tensors(ExecContext& ctx, const Snapshot& whole, Check check,
 std::vector<GlobalTensor> global_gradients(const std::vector<Weight*>& weights) {
   std::vector<OptimizerState> gradients;
   for (const Weight* weight : weights) {
+    if (!weight->is_trained()) continue;
     gradients.push_back({.name = "gradient", .weight = weight, .value = weight->gradient()});
   }
   std::vector<GlobalTensor> tensors = global_tensors({}, gradients);
@@ -176,6 +178,9 @@ Snapshot record_items(const StepRecord& record) {
         number(Check::kAuxiliaryLoss, group, layer.name + ": load_balance", layer.load_balance));
     items.push_back(
         number(Check::kAuxiliaryLoss, group, layer.name + ": router_z", layer.router_z));
+    items.push_back(
+        number(Check::kAuxiliaryLoss, group, layer.name + ": importance", layer.importance));
+    items.push_back(number(Check::kAuxiliaryLoss, group, layer.name + ": load", layer.load_loss));
   }
   return items;
 }

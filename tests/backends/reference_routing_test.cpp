@@ -110,7 +110,7 @@ TEST_F(ReferenceRouting, StatisticsGiveThePublishedBalanceLoss) {
   Arena arena(device_.memory());
   const RoutingStatistics statistics = allocate_statistics(arena, 1, 2);
   const int64_t groups[] = {0, 5};
-  routing_statistics(context(), probs, probs, expert, groups, statistics);
+  routing_statistics(context(), probs, probs, expert, {}, groups, statistics);
   EXPECT_EQ(host<int64_t>(device_, statistics.chosen), (std::vector<int64_t>{3, 2}));
   const double* mean = statistics.mean_probability.data<double>();
   EXPECT_NEAR(2 * (3.0 / 5 * mean[0] + 2.0 / 5 * mean[1]), 0.8741045, 1e-6);
@@ -126,7 +126,8 @@ TEST_F(ReferenceRouting, StatisticsAreMeansOverRealTokens) {
   Arena arena(device_.memory());
   const RoutingStatistics statistics = allocate_statistics(arena, 2, 2);
   const int64_t groups[] = {0, 3, 3};
-  routing_statistics(context(), logits, probs, expert, groups, statistics);
+  const Tensor real = device_tensor<uint8_t>(device_, {3}, {1, 1, 0});
+  routing_statistics(context(), logits, probs, expert, real, groups, statistics);
   EXPECT_EQ(host<int64_t>(device_, statistics.tokens), (std::vector<int64_t>{2, 0}));
   EXPECT_EQ(host<int64_t>(device_, statistics.chosen), (std::vector<int64_t>{1, 1, 0, 0}));
   const std::vector<double> mean = host<double>(device_, statistics.mean_probability);

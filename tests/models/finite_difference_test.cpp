@@ -88,8 +88,8 @@ class Objective {
     }
   }
   void note_margin(LayerContext& ctx, const MoeLayer::Saved& saved) {
-    const Numbers probs = numbers_of(ctx, saved.routing.probs);
-    const auto experts = static_cast<size_t>(saved.routing.probs.shape()[1]);
+    const Numbers probs = numbers_of(ctx, saved.routing->probs);
+    const auto experts = static_cast<size_t>(saved.routing->probs.shape()[1]);
     for (size_t t = 0; t < probs.size(); t += experts) {
       std::vector<double> row(probs.begin() + t, probs.begin() + t + experts);
       std::ranges::sort(row, std::greater<>());

@@ -53,7 +53,7 @@ using Counts = std::vector<std::vector<int64_t>>;
 // Each token's expert is the largest logit; capacity doesn't matter.
 void count_by_hand(LayerContext& ctx, const MoeLayer::Saved& saved, const std::vector<int32_t>& ids,
                    int width, int64_t first, Counts& counts) {
-  const Numbers logits = numbers_of(ctx, saved.routing.logits);
+  const Numbers logits = numbers_of(ctx, saved.routing->logits);
   const size_t experts = logits.size() / ids.size();
   for (size_t t = 0; t < ids.size(); ++t) {
     if (ids[t] == 0) continue;

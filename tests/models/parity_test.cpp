@@ -83,7 +83,7 @@ TEST_P(Parity, HiddenStatesOfEveryBlock) {
 // The output of a mixture from what it kept for backward: the returned row times the gate.
 Numbers moe_output(LayerContext& ctx, const MoeLayer::Saved& saved) {
   const Numbers returned = numbers_of(ctx, saved.experts.returned);
-  const Numbers gate = numbers_of(ctx, saved.routing.weight);
+  const Numbers gate = numbers_of(ctx, saved.routing->weight);
   const auto position = read_back_as<int32_t>(ctx, saved.experts.plan.position);
   const auto width = static_cast<size_t>(saved.experts.returned.shape()[1]);
   Numbers output(position.size() * width, 0.0);
@@ -121,10 +121,10 @@ TEST_P(Parity, RoutingOfEveryMixture) {
         expect_close(numbers_of(ctx, actual), golden_.floats(layer + name), kTolerance,
                      layer + name);
       };
-      close(saved.routing.logits, ".router.logits");
-      close(saved.routing.weight, ".router.gate");
-      close(saved.routing.gate_input, ".moe.input");
-      EXPECT_EQ(read_back_as<int32_t>(ctx, saved.routing.expert),
+      close(saved.routing->logits, ".router.logits");
+      close(saved.routing->weight, ".router.gate");
+      close(saved.routing->gate_input, ".moe.input");
+      EXPECT_EQ(read_back_as<int32_t>(ctx, saved.routing->expert),
                 golden_.integers(layer + ".router.chosen"));
       EXPECT_EQ(kept_flags(ctx, saved), golden_.integers(layer + ".router.kept"));
       expect_close(moe_output(ctx, saved), golden_.floats(layer + ".moe.output"), kTolerance,
@@ -308,7 +308,7 @@ TEST_P(Parity, SequenceOfPaddingAlone) {
       {"encoder.1", encoder[1]}, {"encoder.3", encoder[3]}, {"decoder.1", decoder[1]}};
   for (const auto& [layer, saved] : mixtures) {
     const std::string prefix = "all_pad." + layer + ".router.";
-    EXPECT_EQ(read_back_as<int32_t>(ctx, saved->routing.expert),
+    EXPECT_EQ(read_back_as<int32_t>(ctx, saved->routing->expert),
               masks_.integers(prefix + "chosen"));
     EXPECT_EQ(kept_flags(ctx, *saved), masks_.integers(prefix + "kept"));
   }

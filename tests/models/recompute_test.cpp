@@ -168,7 +168,7 @@ INSTANTIATE_TEST_SUITE_P(Models, Recompute, testing::ValuesIn(arithmetics()),
 
 // E sum_e f_e P_e of a mixture from its probabilities, with f and P over all its real tokens.
 double balance_by_hand(LayerContext& ctx, const MoeLayer::Saved& saved) {
-  const Numbers probs = numbers_of(ctx, saved.routing.probs);
+  const Numbers probs = numbers_of(ctx, saved.routing->probs);
   const Numbers chosen = numbers_of(ctx, saved.counted);
   const auto experts = probs.size() / chosen.size();
   Numbers share(experts), mean(experts);

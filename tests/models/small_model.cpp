@@ -2,7 +2,7 @@
 
 #include "backends/reference/reference_kernels.h"
 #include "layers/dense_ffn.h"
-#include "moe/switch_router.h"
+#include "moe/top_k_router.h"
 
 namespace switchyard::test {
 
@@ -58,9 +58,17 @@ static std::unique_ptr<FeedForward> make_moe(const ModelOptions& options, const 
   router_options.jitter = options.jitter;
   const ExpertRange here =
       experts_of_rank(options.experts, groups.expert->size(), groups.expert->rank());
-  auto router = std::make_unique<SwitchRouter>(name + ".router", router_options, options.experts,
-                                               options.d_model, options.init_scale, layer, dtype,
-                                               memory, seed);
+  const double deviation = std::sqrt(options.init_scale / static_cast<double>(options.d_model));
+  auto router =
+      std::make_unique<TopKRouter>(TopKRouterOptions(router_options),
+                                   RouterPlace{.name = name + ".router",
+                                               .layer = layer,
+                                               .experts = options.experts,
+                                               .d_model = options.d_model,
+                                               .initial = Initial::truncated_normal(deviation),
+                                               .dtype = dtype,
+                                               .memory = memory,
+                                               .seed = seed});
   const Experts::Options expert_options{.d_model = options.d_model,
                                         .d_ff = options.d_ff,
                                         .activation = options.activation,

@@ -65,7 +65,7 @@ TEST_P(MoeGolden, RouterEqualsThePublishedVectors) {
                        .x = flat(golden["router.input"])});
   set_weight(*rank, rank->gate(), flat(golden["router.weight"]));
   rank->forward();
-  const Routing& routing = rank->saved().routing;
+  const Routing& routing = *rank->saved().routing;
   const double tolerance = golden["tolerance"];
   const Numbers chosen = flat(golden["router.chosen"]);
   EXPECT_EQ(read_back_as<int32_t>(rank->ctx(), routing.expert),
@@ -103,7 +103,7 @@ TEST_P(MoeGolden, LoadBalanceEqualsThePublishedValue) {
   upload<int32_t>(ctx, golden["aux.chosen"].get<std::vector<int32_t>>(), expert);
   const RoutingStatistics statistics = allocate_statistics(ctx.saved, 1, 2);
   const int64_t groups[] = {0, 5};
-  routing_statistics(ctx, probs, probs, expert, groups, statistics);
+  routing_statistics(ctx, probs, probs, expert, {}, groups, statistics);
   const auto chosen = read_back_as<int64_t>(ctx, statistics.chosen);
   const auto mean = read_back_as<double>(ctx, statistics.mean_probability);
   double sum = 0;
@@ -139,7 +139,7 @@ TEST_P(MoeGolden, CapacityAndOutputsEqualHuggingFaces) {
     set_weight(*rank, rank->wo(), wo);
 
     const Numbers y = numbers_of(rank->ctx(), rank->forward());
-    const Routing& routing = rank->saved().routing;
+    const Routing& routing = *rank->saved().routing;
     EXPECT_EQ(read_back_as<int32_t>(rank->ctx(), routing.expert), golden.integers("chosen"));
     expect_close(numbers_of(rank->ctx(), routing.logits), golden.floats("logits"), 1e-6, "logits");
     expect_close(numbers_of(rank->ctx(), routing.weight), golden.floats("gate"), 1e-6, "gate");
@@ -193,9 +193,9 @@ TEST_P(MoeGolden, GroupsOfSequencesEqualMeshTensorFlows) {
     set_weight(*rank, rank->gate(), identity(experts));
     rank->forward();
     EXPECT_EQ(kept_flags(*rank), golden.integers(name + ".kept"));
-    const auto chosen = read_back_as<int32_t>(rank->ctx(), rank->saved().routing.expert);
+    const auto chosen = read_back_as<int32_t>(rank->ctx(), rank->saved().routing->expert);
     const std::vector<int32_t> expected_chosen = golden.integers("chosen");
-    Numbers gate = numbers_of(rank->ctx(), rank->saved().routing.weight);
+    Numbers gate = numbers_of(rank->ctx(), rank->saved().routing->weight);
     const std::vector<int32_t> kept = golden.integers(name + ".kept");
     for (size_t t = 0; t < chosen.size(); ++t) {
       EXPECT_EQ(chosen[t], real[t] != 0 ? expected_chosen[t] : -1) << "token " << t;

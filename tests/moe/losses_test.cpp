@@ -131,7 +131,7 @@ TEST(AuxiliaryLosses, GlobalScopeMultipliesMeansOfTheWholeBatch) {
     run_threaded_ranks(ranks, [&](Collectives& world) {
       MoeRank rank(moe_case, make_reference_kernels(), world, 1);
       observed(rank);
-      const Numbers logits = rank.all_summed(rank.spread(rank.saved().routing.logits));
+      const Numbers logits = rank.all_summed(rank.spread(rank.saved().routing->logits));
       const RoutingByHand by_hand = route_by_hand(logits, moe_case.experts, moe_case.batch, 0);
       MoeObservation seen = rank.layer().observation();
       EXPECT_EQ(seen.load_balance, 0);
@@ -190,7 +190,7 @@ TEST(GateGradient, DroppedTokensFeelTheAuxiliaryLosses) {
   set_dy_of_dropped(*rank, true);
   rank->backward();
   const Numbers dx = numbers_of(rank->ctx(), rank->dx());
-  const auto chosen = read_back_as<int32_t>(rank->ctx(), rank->saved().routing.expert);
+  const auto chosen = read_back_as<int32_t>(rank->ctx(), rank->saved().routing->expert);
   for (size_t t = 0; t < chosen.size(); ++t) {
     const Numbers row(dx.begin() + static_cast<int64_t>(t) * 4,
                       dx.begin() + static_cast<int64_t>(t + 1) * 4);
@@ -209,7 +209,7 @@ TEST(GateGradient, ComesThroughTheChosenProbability) {
   rank->backward();
   const MoeLayer::Saved& saved = rank->saved();
   const RoutingByHand by_hand =
-      route_by_hand(numbers_of(rank->ctx(), saved.routing.logits), 4, moe_case.batch, 2);
+      route_by_hand(numbers_of(rank->ctx(), saved.routing->logits), 4, moe_case.batch, 2);
   const Numbers x = numbers_of(rank->ctx(), rank->x()), dy = numbers_of(rank->ctx(), rank->dy());
   Numbers gradient(4 * 4);
   size_t dropped = 0;

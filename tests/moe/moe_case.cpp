@@ -20,14 +20,26 @@ int Travel::ranks_per_node(int expert_group_size) const {
   return expert_group_size % 2 == 0 ? 2 : 1;
 }
 
+RouterPlace router_place(const std::string& name, uint16_t layer, int64_t experts, int64_t d_model,
+                         DType dtype, Memory& memory) {
+  return {.name = name,
+          .layer = layer,
+          .experts = experts,
+          .d_model = d_model,
+          .initial = Initial::normal(1),
+          .dtype = dtype,
+          .memory = memory,
+          .seed = 1};
+}
+
 std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& rank) {
   const Collectives& group = *rank.groups().expert;
   const uint16_t number = layer_id(StackKind::kEncoder, 1);
   SwitchRouterOptions options;
   options.jitter = moe_case.jitter;
-  auto router =
-      std::make_unique<SwitchRouter>("moe.router", options, moe_case.experts, moe_case.d_model, 1.0,
-                                     number, moe_case.dtype, rank.memory(), 1);
+  auto router = std::make_unique<TopKRouter>(
+      TopKRouterOptions(options), router_place("moe.router", number, moe_case.experts,
+                                               moe_case.d_model, moe_case.dtype, rank.memory()));
   auto experts = std::make_unique<Experts>(
       "moe.expert", experts_of_rank(moe_case.experts, group.size(), group.rank()),
       Experts::Options{.d_model = moe_case.d_model,
@@ -107,7 +119,7 @@ void MoeRank::backward() {
 double MoeRank::objective() {
   const Numbers y = numbers_of(ctx(), forward()), dy = numbers_of(ctx(), dy_);
   const double projection = std::inner_product(y.begin(), y.end(), dy.begin(), 0.0);
-  const Numbers logits = all_summed(spread(saved().routing.logits));
+  const Numbers logits = all_summed(spread(saved().routing->logits));
   const RoutingByHand routing = route_by_hand(logits, case_.experts, case_.batch, 0);
   const double balance = case_.losses.load_balance_scope == AuxiliaryLosses::Scope::kGlobal
                              ? routing.global_load_balance

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "moe/moe_layer.h"
-#include "moe/switch_router.h"
+#include "moe/top_k_router.h"
 #include "support/batch_rows.h"
 #include "support/layer_rank.h"
 
@@ -107,6 +107,10 @@ class MoeRank {
   Tensor x_, dy_, dx_, refused_;
   OrderedSums ordered_;
 };
+
+// A router's place whose weights a test sets itself.
+RouterPlace router_place(const std::string& name, uint16_t layer, int64_t experts, int64_t d_model,
+                         DType dtype, Memory& memory);
 
 // A layer of a case whose experts are those of this rank of its expert group; weights are normal
 // numbers by global name.

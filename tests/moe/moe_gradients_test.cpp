@@ -13,7 +13,7 @@ namespace {
 
 // Two best experts that are nearly equal would swap under a small change.
 void expect_no_near_ties(MoeRank& rank, const MoeCase& moe_case) {
-  const Numbers probs = numbers_of(rank.ctx(), rank.saved().routing.probs);
+  const Numbers probs = numbers_of(rank.ctx(), rank.saved().routing->probs);
   const auto experts = static_cast<size_t>(moe_case.experts);
   for (size_t t = 0; t < probs.size() / experts; ++t) {
     Numbers row(&probs[t * experts], &probs[t * experts] + experts);

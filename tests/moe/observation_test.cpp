@@ -67,7 +67,7 @@ TEST(MoeObservation, EqualsACountByHand) {
     rank->backward();
     rank->layer().observe(rank->ctx(), rank->rows(), rank->saved());
     const MoeObservation expected =
-        observed_by_hand(moe_case, numbers_of(rank->ctx(), rank->saved().routing.logits));
+        observed_by_hand(moe_case, numbers_of(rank->ctx(), rank->saved().routing->logits));
     ASSERT_GT(expected.weight_lost, 0);
     ASSERT_LT(expected.weight_lost, expected.weight);
     expect_near(rank->layer().observation().pack(), expected.pack());
@@ -79,7 +79,7 @@ TEST(MoeObservation, AddsUpOverMicroBatchesUntilCleared) {
   MoeOnOneRank rank(moe_case, make_reference_kernels());
   rank->forward();
   std::vector<double> twice =
-      observed_by_hand(moe_case, numbers_of(rank->ctx(), rank->saved().routing.logits)).pack();
+      observed_by_hand(moe_case, numbers_of(rank->ctx(), rank->saved().routing->logits)).pack();
   for (double& value : twice) value *= 2;
   for (int i = 0; i < 2; ++i) rank->layer().observe(rank->ctx(), rank->rows(), rank->saved());
   MoeObservation& observation = rank->layer().observation();
@@ -91,7 +91,7 @@ TEST(MoeObservation, AddsUpOverMicroBatchesUntilCleared) {
 TEST(MoeObservation, PacksAndUnpacksEveryField) {
   MoeObservation observation(3, 2);
   std::vector<double> numbers(observation.pack().size());
-  ASSERT_EQ(numbers.size(), 3u + 3u + 3u + 2u + 11u);
+  ASSERT_EQ(numbers.size(), 3u + 3u + 3u + 2u + 13u);
   observation.clear(4);
   EXPECT_EQ(observation.pack().size(), numbers.size() + 4u * 3u);
   observation.clear();
@@ -170,11 +170,11 @@ void check_replay(MoeRank& rank, const MoeCase& moe_case) {
   const auto tokens = read_back_as<int64_t>(rank.ctx(), saved.statistics.tokens);
 
   // Decisions that the router itself would not make show that the saved ones are used.
-  auto forced = read_back_as<int32_t>(rank.ctx(), saved.routing.expert);
+  auto forced = read_back_as<int32_t>(rank.ctx(), saved.routing->expert);
   rank.ctx().replay = true;
   const TensorView again = rank.layer().forward(rank.ctx(), rank.rows(), rank.x(), saved);
   EXPECT_EQ(numbers_of(rank.ctx(), again), y);
-  EXPECT_EQ(read_back_as<int32_t>(rank.ctx(), saved.routing.expert), forced);
+  EXPECT_EQ(read_back_as<int32_t>(rank.ctx(), saved.routing->expert), forced);
   EXPECT_EQ(saved.statistics.tokens.raw(), statistics);
   EXPECT_EQ(saved.kept.raw(), kept);
   EXPECT_EQ(read_back_as<int64_t>(rank.ctx(), saved.statistics.tokens), tokens);
@@ -185,11 +185,11 @@ void check_replay(MoeRank& rank, const MoeCase& moe_case) {
 
   const auto experts = static_cast<int32_t>(moe_case.experts);
   for (int32_t& expert : forced) expert = expert < 0 ? -1 : (expert + 1) % experts;
-  upload<int32_t>(rank.ctx(), forced, saved.routing.expert);
+  upload<int32_t>(rank.ctx(), forced, saved.routing->expert);
   upload<int32_t>(rank.ctx(), forced, saved.kept);
   EXPECT_NE(numbers_of(rank.ctx(), rank.layer().forward(rank.ctx(), rank.rows(), rank.x(), saved)),
             y);
-  EXPECT_EQ(read_back_as<int32_t>(rank.ctx(), saved.routing.expert), forced);
+  EXPECT_EQ(read_back_as<int32_t>(rank.ctx(), saved.routing->expert), forced);
 }
 
 TEST(MoeReplay, UsesSavedDecisionsAndTouchesNothingTwice) {

@@ -27,7 +27,7 @@ std::vector<int32_t> kept_of(MoeRank& rank) {
 
 // Of each group and expert the two choices of the highest score, equals by position.
 std::vector<int32_t> best_of(MoeRank& rank, const GlobalBatch& batch, const Numbers& score) {
-  const auto chosen = read_back_as<int32_t>(rank.ctx(), rank.saved().routing.expert);
+  const auto chosen = read_back_as<int32_t>(rank.ctx(), rank.saved().routing->expert);
   std::vector<int32_t> kept(chosen.size(), -1);
   for (int64_t group = 0; group < batch.groups(); ++group) {
     std::vector<size_t> order(static_cast<size_t>(batch.group_sequences * batch.length));
@@ -61,7 +61,7 @@ TEST(CapacityPriority, ProbabilityKeepsTheHighestGateWeights) {
     for (const bool training : {true, false}) {
       rank->ctx().training = training;
       const std::vector<int32_t> kept = kept_of(*rank);
-      const Numbers weight = numbers_of(rank->ctx(), rank->saved().routing.weight);
+      const Numbers weight = numbers_of(rank->ctx(), rank->saved().routing->weight);
       EXPECT_EQ(kept, best_of(*rank, moe_case.batch, weight));
       EXPECT_NE(kept, best_of(*rank, moe_case.batch, Numbers(kept.size())));  // by position
     }
@@ -205,8 +205,8 @@ TEST(Reroute, WeightsByTheExpertLandedOnAndCountsTheOneWanted) {
   const std::vector<int32_t> kept = kept_of(*rank);
   rank->layer().observe(rank->ctx(), rank->rows(), rank->saved());
   const auto chosen = read_back_as<int32_t>(rank->ctx(), rank->saved().expert);
-  const Numbers probs = numbers_of(rank->ctx(), rank->saved().routing.probs);
-  const Numbers weight = numbers_of(rank->ctx(), rank->saved().routing.weight);
+  const Numbers probs = numbers_of(rank->ctx(), rank->saved().routing->probs);
+  const Numbers weight = numbers_of(rank->ctx(), rank->saved().routing->weight);
   std::vector<double> wanted(3), landed(3);
   int64_t moved = 0;
   for (size_t t = 0; t < kept.size(); ++t) {

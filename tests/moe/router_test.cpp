@@ -1,4 +1,4 @@
-#include "moe/switch_router.h"
+#include "moe/top_k_router.h"
 
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ class RouterCheck : public OnlyRank {
   explicit RouterCheck(double jitter, Share groups = {0, 3}, DType dtype = DType::kFloat64,
                        const GlobalBatch& batch = kBatch)
       : OnlyRank(make_reference_kernels()),
-        router_("router", options(jitter), kExperts, kModel, 1.0, 7, dtype, memory(), 1),
+        router_(options(jitter), router_place("router", 7, kExperts, kModel, dtype, memory())),
         rows_(batch, groups, memory()),
         x_(dtype, {rows_.tokens(), kModel}) {
     set_normal_weights(ctx(), router_.weights(), 1);
@@ -32,20 +32,22 @@ class RouterCheck : public OnlyRank {
   }
 
   Routing forward(TensorView decided = {}) {
-    return router_.forward(ctx(), {x_, rows_.rows(), rows_.rows().real}, decided);
+    Routing routing;
+    router_.forward(ctx(), {x_, rows_.rows(), rows_.rows().real}, decided, routing);
+    return routing;
   }
-  SwitchRouter& router() { return router_; }
+  TopKRouter& router() { return router_; }
   const TokenRows& rows() const { return rows_.rows(); }
   Tensor& x() { return x_; }
 
  private:
-  static SwitchRouterOptions options(double jitter) {
+  static TopKRouterOptions options(double jitter) {
     SwitchRouterOptions options;
     options.jitter = jitter;
-    return options;
+    return TopKRouterOptions(options);
   }
 
-  SwitchRouter router_;
+  TopKRouter router_;
   BatchRows rows_;
   Tensor x_;
 };
@@ -112,7 +114,7 @@ TEST(SwitchRouterJitter, DoesNotReachTheExperts) {
     rank->forward();
     const MoeLayer::Saved& saved = rank->saved();
     const Numbers x = numbers_of(rank->ctx(), rank->x());
-    EXPECT_NE(numbers_of(rank->ctx(), saved.routing.gate_input), x);
+    EXPECT_NE(numbers_of(rank->ctx(), saved.routing->gate_input), x);
     const Numbers received = numbers_of(rank->ctx(), saved.experts.visits.at(0).received);
     ASSERT_EQ(received.size(), x.size());
     const auto source = read_back_as<int32_t>(rank->ctx(), saved.experts.plan.source);

@@ -348,22 +348,22 @@ std::vector<WrongCall> wrong_routing() {
        {"routing_statistics", "tokens", "int64 [1]", "int64 [2]"},
        [](auto& ctx, auto& t) {
          const int64_t groups[] = {0, 1, 2};
-         routing_statistics(ctx, t.f({2, 4}), t.f({2, 4}), t.i({2, 1}), groups,
+         routing_statistics(ctx, t.f({2, 4}), t.f({2, 4}), t.i({2, 1}), {}, groups,
                             allocate_statistics(ctx.scratch, 1, 4));
        }},
       {"load_balance_gradient",
        {"load_balance_gradient", "groups", "to 3", "to 2"},
        [](auto& ctx, auto& t) {
          const int64_t groups[] = {0, 3};
-         load_balance_gradient(ctx, t.i({2, 1}), groups, allocate_statistics(ctx.scratch, 1, 4), 1,
+         load_balance_gradient(ctx, {}, groups, allocate_statistics(ctx.scratch, 1, 4), 1, 1, 1,
                                t.f({2, 4}));
        }},
       {"router_z_gradient",
        {"router_z_gradient", "dlogits", "[1, 4]", "[2, 4]"},
        [](auto& ctx, auto& t) {
          const int64_t groups[] = {0, 2};
-         router_z_gradient(ctx, t.f({2, 4}), t.f({2, 4}), t.i({2, 1}), groups,
-                           allocate_statistics(ctx.scratch, 1, 4), 1, t.f({1, 4}));
+         router_z_gradient(ctx, t.f({2, 4}), {}, groups, allocate_statistics(ctx.scratch, 1, 4), 1,
+                           t.f({1, 4}));
        }},
       {"plan_capacity",
        {"plan_capacity", "capacity -1"},

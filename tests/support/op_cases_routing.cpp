@@ -177,11 +177,13 @@ struct RoutingCase {
 };
 
 // Softmax, statistics and both losses' gradients. The objective is made of the definitions:
-// factor_b * sum_g sum_e f_ge P_ge + factor_z * sum_g mean_square_lse_g.
+// factor_b * sum_g sum_e f_ge P_ge + factor_z * sum_g mean_square_lse_g. Where experts are even in
+// number, f is that of pairs of experts.
 OpCase router_loss_case(const RoutingCase& c) {
   constexpr double kBalance = 0.7, kZ = 0.3;
   const Shape shape = {c.tokens, c.experts};
   const int64_t groups = static_cast<int64_t>(c.groups.size()) - 1;
+  const int64_t group_experts = c.experts % 2 == 0 ? 2 : 1;
   std::vector<CaseInput> inputs = {accurate_normal("logits", shape, 1.5)};
   if (!c.mask.empty()) inputs.push_back(given("mask", Element::kUint8, {c.tokens}, c.mask));
   return {
@@ -193,7 +195,8 @@ OpCase router_loss_case(const RoutingCase& c) {
             const TensorView expert = run.exact("expert", {c.tokens, c.choices}, Element::kInt32);
             softmax(ctx, run.in("logits"), probs);
             choose_top_k(ctx, probs, c.mask.empty() ? TensorView() : run.in("mask"), expert);
-            routing_statistics(ctx, run.in("logits"), probs, expert, c.groups,
+            routing_statistics(ctx, run.in("logits"), probs, expert,
+                               c.mask.empty() ? TensorView() : run.in("mask"), c.groups,
                                statistics_of(run, groups, c.experts));
           },
       .backward =
@@ -201,11 +204,13 @@ OpCase router_loss_case(const RoutingCase& c) {
             const RoutingStatistics statistics = statistics_of(run, groups, c.experts);
             const TensorView dprobs = run.saved("dprobs", shape, Element::kAccurate);
             fill_zero(ctx, dprobs);
-            load_balance_gradient(ctx, run.in("expert"), c.groups, statistics, kBalance, dprobs);
+            const TensorView real = c.mask.empty() ? TensorView() : run.in("mask");
+            load_balance_gradient(ctx, real, c.groups, statistics, c.choices, group_experts,
+                                  kBalance, dprobs);
             softmax_backward(ctx, run.in("probs"), dprobs, run.d_input("logits"),
                              Write::kOverwrite);
-            router_z_gradient(ctx, run.in("logits"), run.in("probs"), run.in("expert"), c.groups,
-                              statistics, kZ, run.d_input("logits"));
+            router_z_gradient(ctx, run.in("logits"), real, c.groups, statistics, kZ,
+                              run.d_input("logits"));
           },
       .objective =
           [=](OpRun& run) {
@@ -216,8 +221,11 @@ OpCase router_loss_case(const RoutingCase& c) {
             for (size_t i = 0; i < chosen.size(); ++i) {
               const double real = tokens[i / static_cast<size_t>(c.experts)];
               if (real == 0) continue;
-              value +=
-                  kBalance * probability[i] * chosen[i] / (static_cast<double>(c.choices) * real);
+              const auto first =
+                  chosen.begin() + static_cast<int64_t>(i) / group_experts * group_experts;
+              value += kBalance * probability[i] *
+                       std::accumulate(first, first + group_experts, 0.0) /
+                       (static_cast<double>(c.choices) * real);
             }
             return value;
           },

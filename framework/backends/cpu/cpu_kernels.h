@@ -92,12 +92,13 @@ class CpuKernels final : public Kernels {
   void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dweight,
                                TensorView dprobs) override;
   void routing_statistics(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
-                          LeafOffsets groups, const RoutingStatistics& statistics) override;
-  void load_balance_gradient(ExecContext& ctx, TensorView expert, LeafOffsets groups,
-                             const RoutingStatistics& statistics, double factor,
-                             TensorView dprobs) override;
-  void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
-                         LeafOffsets groups, const RoutingStatistics& statistics, double factor,
+                          TensorView real, LeafOffsets groups,
+                          const RoutingStatistics& statistics) override;
+  void load_balance_gradient(ExecContext& ctx, TensorView real, LeafOffsets groups,
+                             const RoutingStatistics& statistics, int64_t choices,
+                             int64_t group_experts, double factor, TensorView dprobs) override;
+  void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView real, LeafOffsets groups,
+                         const RoutingStatistics& statistics, double factor,
                          TensorView dlogits) override;
   void plan_capacity(ExecContext& ctx, TensorView expert, TensorView priority, LeafOffsets groups,
                      int64_t experts, int64_t capacity, TensorView kept) override;

@@ -1,6 +1,7 @@
 // RoutingOps, first half: scores, choices, statistics and the gradients of the router's losses.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "backends/cpu/choosing.h"
 #include "backends/cpu/cpu_kernels.h"
@@ -109,16 +110,29 @@ void CpuKernels::gather_choices_backward(ExecContext&, TensorView expert_view,
 
 namespace {
 
+class RealTokens {
+ public:
+  explicit RealTokens(TensorView real) : real_(real.absent() ? nullptr : real.data<uint8_t>()) {}
+  bool operator()(int64_t t) const { return real_ == nullptr || real_[t] != 0; }
+
+ private:
+  const uint8_t* real_;
+};
+
 // What a token adds to its group's means.
 struct TokenStatistics {
   double square_lse, entropy, top_probability;
 };
 
+//   logits  null: no logits
 TokenStatistics statistics_of(const float* logits, const float* probs, int64_t experts,
                               const cpu::VectorLoops& loops) {
-  float max = 0;
-  const float sum = loops.exp_sum(experts, logits, nullptr, &max);
-  const double lse = static_cast<double>(max + std::log(sum));
+  double lse = 0;
+  if (logits != nullptr) {
+    float max = 0;
+    const float sum = loops.exp_sum(experts, logits, nullptr, &max);
+    lse = static_cast<double>(max + std::log(sum));
+  }
   double entropy = 0, top = 0;
   for (int64_t e = 0; e < experts; ++e) {
     const double p = static_cast<double>(probs[e]);
@@ -131,19 +145,22 @@ TokenStatistics statistics_of(const float* logits, const float* probs, int64_t e
 }  // namespace
 
 void CpuKernels::routing_statistics(ExecContext& ctx, TensorView logits_view, TensorView probs_view,
-                                    TensorView expert_view, LeafOffsets groups,
-                                    const RoutingStatistics& statistics) {
-  const int64_t tokens = logits_view.shape()[0], experts = logits_view.shape()[1];
+                                    TensorView expert_view, TensorView real_view,
+                                    LeafOffsets groups, const RoutingStatistics& statistics) {
+  const int64_t tokens = probs_view.shape()[0], experts = probs_view.shape()[1];
   const int64_t choices = expert_view.shape()[1];
-  const float *logits = logits_view.data<float>(), *probs = probs_view.data<float>();
+  const float* logits = logits_view.absent() ? nullptr : logits_view.data<float>();
+  const float* probs = probs_view.data<float>();
+  const RealTokens is_real(real_view);
   const int32_t* expert = expert_view.data<int32_t>();
   const ScratchScope scope(ctx.scratch);
   auto* of_token =
       static_cast<TokenStatistics*>(ctx.scratch.allocate(DType::kFloat64, {tokens, 3}).raw());
   team_.ranges(tokens, 16 * experts, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      if (expert[t * choices] < 0) continue;
-      of_token[t] = statistics_of(logits + t * experts, probs + t * experts, experts, loops_);
+      if (!is_real(t)) continue;
+      of_token[t] = statistics_of(logits == nullptr ? nullptr : logits + t * experts,
+                                  probs + t * experts, experts, loops_);
     }
   });
   int64_t* chosen = statistics.chosen.data<int64_t>();
@@ -156,7 +173,7 @@ void CpuKernels::routing_statistics(ExecContext& ctx, TensorView logits_view, Te
     TokenStatistics sums{0, 0, 0};
     int64_t real = 0;
     for (int64_t t = groups[static_cast<size_t>(g)]; t < groups[static_cast<size_t>(g) + 1]; ++t) {
-      if (expert[t * choices] < 0) continue;
+      if (!is_real(t)) continue;
       ++real;
       for (int64_t k = 0; k < choices; ++k) {
         if (expert[t * choices + k] >= 0) ++group_chosen[expert[t * choices + k]];
@@ -182,10 +199,11 @@ void CpuKernels::routing_statistics(ExecContext& ctx, TensorView logits_view, Te
                });
 }
 
-void CpuKernels::load_balance_gradient(ExecContext& ctx, TensorView expert_view, LeafOffsets groups,
-                                       const RoutingStatistics& statistics, double factor,
+void CpuKernels::load_balance_gradient(ExecContext& ctx, TensorView real_view, LeafOffsets groups,
+                                       const RoutingStatistics& statistics, int64_t choices,
+                                       int64_t group_experts, double factor,
                                        TensorView dprobs_view) {
-  const int64_t experts = dprobs_view.shape()[1], choices = expert_view.shape()[1];
+  const int64_t experts = dprobs_view.shape()[1];
   const int64_t group_count = static_cast<int64_t>(groups.size()) - 1;
   const int64_t* chosen = statistics.chosen.data<int64_t>();
   // The addend is the same for every real token of a group.
@@ -194,42 +212,46 @@ void CpuKernels::load_balance_gradient(ExecContext& ctx, TensorView expert_view,
   for (int64_t g = 0; g < group_count; ++g) {
     const double tokens =
         static_cast<double>(std::max<int64_t>(statistics.tokens.data<int64_t>()[g], 1));
-    for (int64_t e = 0; e < experts; ++e) {
-      const double share =
-          static_cast<double>(chosen[g * experts + e]) / (static_cast<double>(choices) * tokens);
-      addend[g * experts + e] = static_cast<float>(factor * share / tokens);
+    for (int64_t first = 0; first < experts; first += group_experts) {
+      const int64_t* of_group = chosen + g * experts + first;
+      const int64_t asked = std::accumulate(of_group, of_group + group_experts, int64_t{0});
+      const double share = static_cast<double>(asked) / (static_cast<double>(choices) * tokens);
+      std::fill_n(addend + g * experts + first, group_experts,
+                  static_cast<float>(factor * share / tokens));
     }
   }
-  const int32_t* expert = expert_view.data<int32_t>();
+  const RealTokens is_real(real_view);
   float* dprobs = dprobs_view.data<float>();
   team_.ranges(dprobs_view.shape()[0], experts, [&](int64_t begin, int64_t end) {
     GroupWalk group(groups, begin);
     for (int64_t t = begin; t < end; ++t) {
-      if (expert[t * choices] < 0) continue;
+      if (!is_real(t)) continue;
       float* row = dprobs + t * experts;
       loops_.add(experts, row, addend + group.of(t) * experts, row);
     }
   });
 }
 
-void CpuKernels::router_z_gradient(ExecContext&, TensorView logits_view, TensorView probs_view,
-                                   TensorView expert_view, LeafOffsets groups,
-                                   const RoutingStatistics& statistics, double factor,
-                                   TensorView dlogits_view) {
-  const int64_t experts = logits_view.shape()[1], choices = expert_view.shape()[1];
-  const float *logits = logits_view.data<float>(), *probs = probs_view.data<float>();
-  const int32_t* expert = expert_view.data<int32_t>();
+void CpuKernels::router_z_gradient(ExecContext& ctx, TensorView logits_view, TensorView real_view,
+                                   LeafOffsets groups, const RoutingStatistics& statistics,
+                                   double factor, TensorView dlogits_view) {
+  const int64_t experts = logits_view.shape()[1];
+  const float* logits = logits_view.data<float>();
+  const RealTokens is_real(real_view);
   const int64_t* tokens = statistics.tokens.data<int64_t>();
   float* dlogits = dlogits_view.data<float>();
+  const ScratchScope scope(ctx.scratch);
+  float* exponentials = ctx.scratch.allocate(DType::kFloat32, logits_view.shape()).data<float>();
   team_.ranges(logits_view.shape()[0], 4 * experts, [&](int64_t begin, int64_t end) {
     GroupWalk group(groups, begin);
     for (int64_t t = begin; t < end; ++t) {
-      if (expert[t * choices] < 0) continue;
+      if (!is_real(t)) continue;
       float max = 0;
-      const float sum = loops_.exp_sum(experts, logits + t * experts, nullptr, &max);
+      float* of_token = exponentials + t * experts;
+      const float sum = loops_.exp_sum(experts, logits + t * experts, of_token, &max);
       const double slope = factor * 2 / static_cast<double>(tokens[group.of(t)]);
-      loops_.add_scaled(experts, static_cast<float>(slope) * (max + std::log(sum)),
-                        probs + t * experts, dlogits + t * experts);
+      loops_.add_scaled(experts, static_cast<float>(slope) * (max + std::log(sum)) / sum, of_token,
+                        dlogits + t * experts);
     }
   });
 }

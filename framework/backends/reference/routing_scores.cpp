@@ -1,5 +1,6 @@
 // RoutingOps, first half: scores, choices, statistics and the gradients of the router's losses.
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "backends/reference/matrix.h"
@@ -19,18 +20,16 @@ T log_sum_exp(const Matrix<T>& logits, int64_t t) {
   return largest + std::log(sum);
 }
 
-bool is_real(const Matrix<int32_t>& expert, int64_t t) { return expert(t, 0) >= 0; }
+bool is_real(TensorView real, int64_t t) { return real.absent() || real.data<uint8_t>()[t] != 0; }
 
-// What one token adds to its group's sums.
+// What one token adds to its group's sums, without its logits' part.
 template <typename T>
-void add_token(const Matrix<T>& logits, const Matrix<T>& probs, const Matrix<int32_t>& expert,
-               int64_t t, int64_t g, const RoutingStatistics& sums) {
+void add_token(const Matrix<T>& probs, const Matrix<int32_t>& expert, int64_t t, int64_t g,
+               const RoutingStatistics& sums) {
   sums.tokens.data<int64_t>()[g] += 1;
   for (int64_t k = 0; k < expert.columns(); ++k) {
     if (expert(t, k) >= 0) Matrix<int64_t>(sums.chosen)(g, expert(t, k)) += 1;
   }
-  const double lse = static_cast<double>(log_sum_exp(logits, t));
-  sums.mean_square_lse.data<double>()[g] += lse * lse;
   double largest = 0;
   for (int64_t e = 0; e < probs.columns(); ++e) {
     const double p = static_cast<double>(probs(t, e));
@@ -151,41 +150,46 @@ void ReferenceKernels::gather_choices_backward(ExecContext&, TensorView expert_v
 
 void ReferenceKernels::routing_statistics(ExecContext& ctx, TensorView logits_view,
                                           TensorView probs_view, TensorView expert_view,
-                                          LeafOffsets groups, const RoutingStatistics& statistics) {
+                                          TensorView real, LeafOffsets groups,
+                                          const RoutingStatistics& statistics) {
   for (TensorView part :
        {statistics.tokens, statistics.chosen, statistics.mean_probability,
         statistics.mean_square_lse, statistics.entropy, statistics.top_probability}) {
     fill_zero(ctx, part);
   }
-  reference::with_floating(logits_view.dtype(), [&](auto zero) {
+  reference::with_floating(probs_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const Matrix<T> logits(logits_view), probs(probs_view);
+    const Matrix<T> probs(probs_view);
     const Matrix<int32_t> expert(expert_view);
     for (size_t g = 0; g + 1 < groups.size(); ++g) {
       for (int64_t t = groups[g]; t < groups[g + 1]; ++t) {
-        if (is_real(expert, t)) add_token(logits, probs, expert, t, g, statistics);
+        if (!is_real(real, t)) continue;
+        add_token(probs, expert, t, g, statistics);
+        if (logits_view.absent()) continue;
+        const double lse = static_cast<double>(log_sum_exp(Matrix<T>(logits_view), t));
+        statistics.mean_square_lse.data<double>()[g] += lse * lse;
       }
       divide_by_tokens(g, statistics);
     }
   });
 }
 
-void ReferenceKernels::load_balance_gradient(ExecContext&, TensorView expert_view,
-                                             LeafOffsets groups,
-                                             const RoutingStatistics& statistics, double factor,
+void ReferenceKernels::load_balance_gradient(ExecContext&, TensorView real, LeafOffsets groups,
+                                             const RoutingStatistics& statistics, int64_t choices,
+                                             int64_t group_experts, double factor,
                                              TensorView dprobs_view) {
   reference::with_floating(dprobs_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> dprobs(dprobs_view);
-    const Matrix<int32_t> expert(expert_view);
     const Matrix<int64_t> chosen(statistics.chosen);
     for (size_t g = 0; g + 1 < groups.size(); ++g) {
       const double tokens = static_cast<double>(statistics.tokens.data<int64_t>()[g]);
       for (int64_t t = groups[g]; t < groups[g + 1]; ++t) {
-        if (!is_real(expert, t)) continue;
+        if (!is_real(real, t)) continue;
         for (int64_t e = 0; e < dprobs.columns(); ++e) {
-          const double share =
-              static_cast<double>(chosen(g, e)) / (static_cast<double>(expert.columns()) * tokens);
+          const int64_t* of_group = chosen.row(g) + e / group_experts * group_experts;
+          const int64_t asked = std::accumulate(of_group, of_group + group_experts, int64_t{0});
+          const double share = static_cast<double>(asked) / (static_cast<double>(choices) * tokens);
           dprobs(t, e) += static_cast<T>(factor * share / tokens);
         }
       }
@@ -193,20 +197,21 @@ void ReferenceKernels::load_balance_gradient(ExecContext&, TensorView expert_vie
   });
 }
 
-void ReferenceKernels::router_z_gradient(ExecContext&, TensorView logits_view,
-                                         TensorView probs_view, TensorView expert_view,
+void ReferenceKernels::router_z_gradient(ExecContext&, TensorView logits_view, TensorView real,
                                          LeafOffsets groups, const RoutingStatistics& statistics,
                                          double factor, TensorView dlogits_view) {
   reference::with_floating(logits_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const Matrix<T> logits(logits_view), probs(probs_view), dlogits(dlogits_view);
-    const Matrix<int32_t> expert(expert_view);
+    const Matrix<T> logits(logits_view), dlogits(dlogits_view);
     for (size_t g = 0; g + 1 < groups.size(); ++g) {
       const double tokens = static_cast<double>(statistics.tokens.data<int64_t>()[g]);
       for (int64_t t = groups[g]; t < groups[g + 1]; ++t) {
-        if (!is_real(expert, t)) continue;
-        const T slope = static_cast<T>(factor * 2 / tokens) * log_sum_exp(logits, t);
-        for (int64_t e = 0; e < logits.columns(); ++e) dlogits(t, e) += slope * probs(t, e);
+        if (!is_real(real, t)) continue;
+        const T lse = log_sum_exp(logits, t);
+        const T slope = static_cast<T>(factor * 2 / tokens) * lse;
+        for (int64_t e = 0; e < logits.columns(); ++e) {
+          dlogits(t, e) += slope * std::exp(logits(t, e) - lse);
+        }
       }
     }
   });
