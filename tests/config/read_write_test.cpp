@@ -167,7 +167,8 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
 TEST(WriteConfig, LooksAsAPersonWouldWriteIt) {
   const std::string text =
       to_yaml(read("data: {sources: [{label: a, path: b}]}\nmoe: {encoder: {layers: [1, 3]}}\n"));
-  EXPECT_NE(text.find("\nmoe:\n  experts: 8\n  shared_experts: 0\n  expert_dropout: auto\n  group_sequences: auto\n"
+  EXPECT_NE(text.find("\nmoe:\n  experts: 8\n  shared_experts: 0\n  expert_dropout: auto\n  "
+                      "group_sequences: auto\n"
                       "  dispatch: alltoall\n  overlap_chunks: 1\n  wire_dtype: same\n"
                       "  capacity:\n    train_factor: 1.25\n"),
             std::string::npos)
