@@ -1,5 +1,5 @@
 #include "base/log.h"
-#include "cli/training_run.h"
+#include "cli/metric_sinks.h"
 #include "cli/verbs.h"
 #include "report/console_sink.h"
 
@@ -9,6 +9,7 @@ namespace {
 
 struct EvalArguments : ConfigArguments {
   std::string from;
+  std::string trace_routing;  // a file
   bool shuffle_inputs = false;
 };
 
@@ -24,9 +25,14 @@ void evaluate(const EvalArguments& arguments, Job& job) {
       arguments.from.empty() ? run_directory(config).path : std::filesystem::path(arguments.from));
   const Progress progress = load_weights(checkpoint, parts.weights, world);
   log_info("checkpoint {}", checkpoint.string());
+  const std::string& trace = arguments.trace_routing;
   const EvaluationRecord record =
-      make_evaluator(config, parts, *data, arguments.shuffle_inputs).run(progress.steps);
+      make_evaluator(config, parts, *data, {arguments.shuffle_inputs, !trace.empty()})
+          .run(progress.steps);
   ConsoleSink({.total_steps = progress.steps}).evaluation(record);
+  if (trace.empty() || world.rank() != 0) return;
+  make_routing_trace_sink(trace, *data)->evaluation(record);
+  log_info("routing trace: {}", trace);
 }
 
 }  // namespace
@@ -40,6 +46,9 @@ void add_eval(CommandLine& line) {
       .flag("--shuffle-inputs", arguments->shuffle_inputs,
             "Give each sequence another one's encoder inputs: a model that makes use of them gets "
             "worse")
+      .option("--trace-routing", arguments->trace_routing, "FILE",
+              "Write which tokens and labels each expert takes; `switchyard report routing` shows "
+              "it")
       .example("mpirun -np 2 switchyard eval configs/quickstart.yaml --shuffle-inputs")
       .runs([arguments] { run_in_job([&](Job& job) { evaluate(*arguments, job); }); });
 }

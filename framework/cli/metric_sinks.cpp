@@ -2,6 +2,7 @@
 
 #include "config/suggest.h"
 #include "report/jsonl_sink.h"
+#include "report/routing_trace.h"
 #include "report/tensorboard_sink.h"
 
 namespace switchyard {
@@ -17,7 +18,8 @@ ProgressStyle progress_style(const std::string& name) {
 
 std::vector<std::unique_ptr<MetricSink>> make_metric_sinks(const Config& config,
                                                            const RunDirectory& directory,
-                                                           ProgressStyle style) {
+                                                           ProgressStyle style,
+                                                           const RunData* traced) {
   const TrainConfig& train = config.train;
   std::vector<std::unique_ptr<MetricSink>> sinks;
   sinks.push_back(std::make_unique<ConsoleSink>(
@@ -30,7 +32,18 @@ std::vector<std::unique_ptr<MetricSink>> make_metric_sinks(const Config& config,
                                  .every = train.log_every,
                                  .total_steps = train.steps}));
   }
+  if (traced) sinks.push_back(make_routing_trace_sink(directory.routing(), *traced));
   return sinks;
+}
+
+std::unique_ptr<MetricSink> make_routing_trace_sink(const std::filesystem::path& path,
+                                                    const RunData& data) {
+  const Dataset& dataset = *data.datasets.front();
+  std::function<std::string(int32_t)> piece;
+  if (dataset.has_tokenizer()) {
+    piece = [&dataset](int32_t id) { return dataset.tokenizer().piece(id); };
+  }
+  return std::make_unique<RoutingTraceSink>(path, std::move(piece));
 }
 
 }  // namespace switchyard

@@ -14,8 +14,14 @@ namespace switchyard {
 ProgressStyle progress_style(const std::string& name);
 
 // The sinks of rank 0, whose run directory is there. They write nothing before Trainer::run().
+//   traced  the data of a run that traces its routing; null: it doesn't. Must outlive them.
 std::vector<std::unique_ptr<MetricSink>> make_metric_sinks(const Config& config,
                                                            const RunDirectory& directory,
-                                                           ProgressStyle style);
+                                                           ProgressStyle style,
+                                                           const RunData* traced = nullptr);
+
+// Keeps which tokens and labels each expert takes; `data` must outlive it.
+std::unique_ptr<MetricSink> make_routing_trace_sink(const std::filesystem::path& path,
+                                                    const RunData& data);
 
 }  // namespace switchyard

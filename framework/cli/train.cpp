@@ -57,10 +57,11 @@ struct OpenRun {
   DirectoryLock lock;
   std::vector<std::unique_ptr<MetricSink>> sinks;
 
-  OpenRun(const Config& config, const RunDirectory& directory, ProgressStyle style)
+  OpenRun(const Config& config, const RunDirectory& directory, ProgressStyle style,
+          const RunData* traced)
       : lock(lock_run_directory(directory)) {
     write_config(config, directory);
-    sinks = make_metric_sinks(config, directory, style);
+    sinks = make_metric_sinks(config, directory, style, traced);
   }
   std::vector<MetricSink*> borrowed() const {
     std::vector<MetricSink*> all;
@@ -84,6 +85,7 @@ static void make_report(const RunDirectory& directory, int ranks, bool failed) {
 struct TrainArguments : ConfigArguments {
   std::string from;
   std::string progress = "auto";
+  bool trace_routing = false;
 };
 
 static void train(const TrainArguments& arguments, Job& job) {
@@ -96,7 +98,9 @@ static void train(const TrainArguments& arguments, Job& job) {
   RunParts parts(config, resolve_vocabulary(config, *data), world, threads);
   const RunDirectory directory = run_directory(config);
   std::optional<OpenRun> run;
-  if (world.rank() == 0) run.emplace(config, directory, style);
+  if (world.rank() == 0) {
+    run.emplace(config, directory, style, arguments.trace_routing ? data.get() : nullptr);
+  }
   world.barrier();  // the directory is there
   open_log_file(directory.log(world.rank()), world.size());
   announce(config, parts, *data, threads);
@@ -105,7 +109,8 @@ static void train(const TrainArguments& arguments, Job& job) {
   TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,
                   *data->training},
                  step_options(config, parts.layout));
-  Evaluator evaluator = make_evaluator(config, parts, *data, false);
+  Evaluator evaluator =
+      make_evaluator(config, parts, *data, {.trace_routing = arguments.trace_routing});
   RunCheckpoints checkpoints({.directory = directory.checkpoints(),
                               .run_id = config.name,
                               .keep = config.train.keep_checkpoints,
@@ -141,6 +146,9 @@ void add_train(CommandLine& line) {
               "Once this run has a checkpoint of its own, it goes on from that")
       .option("--progress", arguments->progress, "STYLE",
               "auto: a bar on a terminal, else lines; bar; lines; none")
+      .flag("--trace-routing", arguments->trace_routing,
+            "Keep in the run's folder which tokens and labels each expert takes in the last "
+            "evaluation; for the report and `switchyard report routing`")
       .example("mpirun -np 2 switchyard train configs/quickstart.yaml")
       .runs([arguments] { run_in_job([&](Job& job) { train(*arguments, job); }); });
 }

@@ -101,10 +101,11 @@ void announce(const Config& config, const RunParts& parts, const RunData& data, 
 }
 
 Evaluator make_evaluator(const Config& config, RunParts& parts, const RunData& data,
-                         bool shuffle_inputs) {
+                         const EvaluationChoices& choices) {
   Evaluator::Options options{.layout = parts.layout,
-                             .shuffle_inputs = shuffle_inputs,
+                             .shuffle_inputs = choices.shuffle_inputs,
                              .ordered = config.train.reduction == TrainConfig::Reduction::kOrdered};
+  if (choices.trace_routing) options.trace_tokens = resolve_vocabulary(config, data);
   options.layout.micro_batches = 1;
   options.sequences = std::min(config.train.evaluation_sequences, data.validation->epoch_size());
   return Evaluator(*parts.kernels, parts.groups, *parts.model, *data.validation, options);

@@ -5,6 +5,7 @@
 #include "cli/verbs.h"
 #include "registry/run_data.h"
 #include "registry/run_parts.h"
+#include "report/routing_trace.h"
 #include "trainer/evaluator.h"
 #include "trainer/run_checkpoints.h"
 
@@ -15,6 +16,7 @@ struct RunDirectory {
   std::filesystem::path checkpoints() const { return path / "checkpoints"; }
   std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
   std::filesystem::path tensorboard() const { return path / "tensorboard"; }
+  std::filesystem::path routing() const { return path / kRoutingTraceFile; }
   std::filesystem::path log(int rank) const;                             // logs/rank-00003.log
   std::filesystem::path config() const { return path / "config.yaml"; }  // resolved
 };
@@ -31,7 +33,11 @@ StartRecord start_record(const Config& config, const RunParts& parts, int thread
 // Every rank calls it.
 void announce(const Config& config, const RunParts& parts, const RunData& data, int threads);
 
+struct EvaluationChoices {
+  bool shuffle_inputs = false;
+  bool trace_routing = false;
+};
 Evaluator make_evaluator(const Config& config, RunParts& parts, const RunData& data,
-                         bool shuffle_inputs);
+                         const EvaluationChoices& choices);
 
 }  // namespace switchyard

@@ -1,5 +1,7 @@
 #include "moe/moe_layer.h"
 
+#include <algorithm>
+
 namespace switchyard {
 
 MoeLayer::MoeLayer(std::string name, uint16_t layer, std::unique_ptr<Router> router,
@@ -194,7 +196,7 @@ void MoeLayer::observe(LayerContext& ctx, const TokenRows& rows, const FeedForwa
   const auto& saved = static_cast<const Saved&>(base);
   observe_routing(ctx, rows, saved);
   observe_variations(ctx, rows, saved);
-  if (!observation_.chosen_by_label.empty()) observe_labels(ctx, rows, saved);
+  if (!observation_.chosen_by_label.empty()) observe_classes(ctx, rows, saved);
   observe_drops(ctx, saved);
   const DistributedExperts::Sent sent = experts_.sent(ctx, saved.experts);
   observation_.rows_computed += static_cast<double>(saved.experts.plan.received());
@@ -251,17 +253,22 @@ void MoeLayer::observe_variations(LayerContext& ctx, const TokenRows& rows, cons
   add(saved.load, losses_.load, observation_.load);
 }
 
-void MoeLayer::observe_labels(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
-  SWITCHYARD_CHECK(static_cast<int64_t>(rows.labels.size()) == rows.tokens(), "labels ",
-                   rows.labels.size(), " of tokens ", rows.tokens());
+void MoeLayer::observe_classes(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
   const auto counted = read_back_as<int32_t>(ctx, saved.counted);
-  const auto each = static_cast<size_t>(router_->choices());
-  for (size_t i = 0; i < counted.size(); ++i) {
-    if (counted[i] < 0) continue;
-    const auto label = static_cast<size_t>(rows.labels[i / each]);
-    observation_.chosen_by_label.at(label * static_cast<size_t>(experts()) +
-                                    static_cast<size_t>(counted[i])) += 1;
-  }
+  const size_t each = counted.size() / static_cast<size_t>(std::max<int64_t>(rows.tokens(), 1));
+  const auto count = [&](std::span<const int32_t> classes, std::vector<double>& counts) {
+    if (counts.empty()) return;
+    SWITCHYARD_CHECK(static_cast<int64_t>(classes.size()) == rows.tokens(), "classes ",
+                     classes.size(), " of tokens ", rows.tokens());
+    for (size_t i = 0; i < counted.size(); ++i) {
+      if (counted[i] < 0) continue;
+      const auto of_token = static_cast<size_t>(classes[i / each]);
+      counts.at(of_token * static_cast<size_t>(experts()) + static_cast<size_t>(counted[i])) += 1;
+    }
+  };
+  count(rows.labels, observation_.chosen_by_label);
+  if (observation_.chosen_by_token.empty()) return;
+  count(read_back_as<int32_t>(ctx, rows.ids), observation_.chosen_by_token);
 }
 
 void MoeLayer::observe_drops(LayerContext& ctx, const Saved& saved) {

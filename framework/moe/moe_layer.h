@@ -109,7 +109,8 @@ class MoeLayer : public FeedForward {
   RoutingGradient zero_gradient(LayerContext& ctx, const Routing& routing) const;
   void observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   void observe_variations(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
-  void observe_labels(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
+  // By label and by token, where the observation asks for it.
+  void observe_classes(LayerContext& ctx, const TokenRows& rows, const Saved& saved);
   void observe_drops(LayerContext& ctx, const Saved& saved);
   int64_t experts() const { return local_experts().total; }
 

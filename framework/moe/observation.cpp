@@ -5,7 +5,7 @@ namespace switchyard {
 template <typename Self, typename Visit>
 void MoeObservation::each(Self& self, Visit visit) {
   for (auto* list : {&self.chosen, &self.kept, &self.probability, &self.dropped_by_choice,
-                     &self.chosen_by_label}) {
+                     &self.chosen_by_label, &self.chosen_by_token}) {
     for (auto& value : *list) visit(value);
   }
   for (auto* value :
@@ -27,8 +27,9 @@ void MoeObservation::unpack(const std::vector<double>& packed) {
   each(*this, [&](double& value) { value = packed.at(next++); });
 }
 
-void MoeObservation::clear(int64_t labels) {
+void MoeObservation::clear(int64_t labels, int64_t token_ids) {
   chosen_by_label.resize(static_cast<size_t>(labels) * chosen.size());
+  chosen_by_token.resize(static_cast<size_t>(token_ids) * chosen.size());
   each(*this, [](double& value) { value = 0; });
 }
 

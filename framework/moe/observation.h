@@ -16,6 +16,8 @@ struct MoeObservation {
   // [labels, E]: choices before drops by the label of the token's sequence; empty unless clear()
   // was told how many labels there are.
   std::vector<double> chosen_by_label;
+  // [tokens, E]: the same by token id.
+  std::vector<double> chosen_by_token;
   double tokens = 0;                   // real ones
   double weight = 0, weight_lost = 0;  // gate weight of all choices, and of the dropped ones
   double entropy = 0;                  // sum over tokens, nats
@@ -38,8 +40,8 @@ struct MoeObservation {
   std::vector<double> pack() const;
   void unpack(const std::vector<double>& packed);
   // Back to zero.
-  //   labels  to count choices by, which costs reading every choice back; 0: don't
-  void clear(int64_t labels = 0);
+  //   labels, token_ids  to count choices by, which costs reading every choice back; 0: don't
+  void clear(int64_t labels = 0, int64_t token_ids = 0);
 
  private:
   template <typename Self, typename Visit>

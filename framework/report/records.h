@@ -13,6 +13,8 @@ struct LayerRecord {
   std::vector<int64_t> load;  // tokens chosen per expert, before drops
   // In an evaluation: the same by label, [labels][experts], in the order of the record's labels.
   std::vector<std::vector<int64_t>> load_by_label;
+  // In an evaluation that traces routing: the same by token id, [vocabulary, experts] in a row.
+  std::vector<int64_t> load_by_token;
   double max_over_mean_load = 0;          // 1 is balanced
   double load_variation = 0;              // coefficient of variation, population
   int64_t dead_experts = 0;               // experts that nobody chose

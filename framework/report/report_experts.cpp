@@ -16,6 +16,7 @@ namespace switchyard {
 namespace {
 
 constexpr size_t kMostLayerCurves = 8, kMostTimeMaps = 24, kMostLabelMaps = 12;
+constexpr size_t kTokensOfAnExpert = 10;
 constexpr int64_t kMostColumns = 256, kMostLabels = 24, kMostExperts = 64, kExpertsOfATable = 16;
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
@@ -298,6 +299,28 @@ std::string favourites_table(const EvaluationRecord& record) {
       head, rows);
 }
 
+// A row for each expert: the tokens that tell most of it.
+std::string tokens_table(const RoutingTrace& trace, const RoutingTrace::Layer& layer) {
+  std::string rows;
+  const int64_t experts = std::min<int64_t>(layer.experts, kMostExperts);
+  for (int64_t e = 0; e < experts; ++e) {
+    std::string tokens;
+    for (const auto& token : trace.telling_tokens(layer, e, kTokensOfAnExpert)) {
+      tokens += fmt::format("{}{} <small>{:.1f}x</small>", tokens.empty() ? "" : ", ",
+                            escape(trace.name_of(token.token)), token.preference);
+    }
+    rows += fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", e, tokens);
+  }
+  return fmt::format(
+      "<figure class=\"wide\">\n<figcaption><h3>{}: tokens</h3><p>The tokens that tell most of an "
+      "expert, and how many times as often it takes them as all do.{}</p></figcaption>\n<div "
+      "class=\"table\"><table>\n<thead><tr><th>expert</th><th>tokens</th></tr></thead>\n"
+      "<tbody>\n{}</tbody></table></div>\n</figure>\n",
+      escape(short_name(layer.name)),
+      experts < layer.experts ? fmt::format(" The first {} of {}.", experts, layer.experts) : "",
+      rows);
+}
+
 }  // namespace
 
 std::vector<double> recent_load_ratio(const LayerLog& layer) {
@@ -342,8 +365,7 @@ std::string expert_section(const RunLog& log) {
                  figures + time_maps(log));
 }
 
-std::string specialisation_section(const RunLog& log) {
-  const EvaluationRecord* record = last_labelled_evaluation(log);
+static std::string label_figures(const EvaluationRecord* record) {
   if (!record || record->labels.size() < 2) return "";
   std::vector<const LayerRecord*> layers;
   for (const LayerRecord& layer : record->layers) {
@@ -358,12 +380,25 @@ std::string specialisation_section(const RunLog& log) {
     figures += fmt::format("<p class=\"wide\">The {} most telling of {} layers.</p>\n",
                            kMostLabelMaps, layers.size());
   }
+  return figures;
+}
+
+std::string specialisation_section(const RunLog& log) {
+  const EvaluationRecord* record = last_labelled_evaluation(log);
+  std::string figures = label_figures(record);
+  if (log.routing) {
+    const auto& layers = log.routing->layers;
+    for (size_t l = 0; l < std::min(layers.size(), kMostLabelMaps); ++l) {
+      figures += tokens_table(*log.routing, layers[l]);
+    }
+  }
+  if (figures.empty()) return "";
   return section(
       "specialisation", "What each expert specialises in",
       fmt::format("Choices of the validation tokens after step {}, before drops, by the "
                   "label of the document that a token comes from. Nobody told the router "
                   "about labels.",
-                  record->step),
+                  record ? record->step : log.routing->step),
       figures);
 }
 

@@ -289,6 +289,8 @@ RunLog read_run_log(const std::filesystem::path& run_directory) {
   RunLog log;
   log.name = std::filesystem::canonical(run_directory).filename().string();
   log.config_text = read_text(run_directory / "config.yaml");
+  const std::filesystem::path routing = run_directory / kRoutingTraceFile;
+  if (std::filesystem::exists(routing)) log.routing = read_routing_trace(routing);
   const std::vector<Line> lines = live_lines(file);
   file.clear();
 

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "report/records.h"
+#include "report/routing_trace.h"
 
 namespace switchyard {
 
@@ -31,6 +32,7 @@ struct RunLog {
   std::vector<int64_t> skipped;  // steps whose update was left out
   std::vector<LayerLog> layers;
   std::vector<EvaluationRecord> evaluations;  // ascending; none with shuffled inputs
+  std::optional<RoutingTrace> routing;        // of the last evaluation, where the run keeps it
   int64_t unreadable_lines = 0;
 
   int64_t experts() const { return layers.empty() ? 0 : ssize_of(layers[0].recent_load); }

@@ -61,7 +61,7 @@ EvaluationRecord Evaluator::run(int64_t step) {
   const size_t labels = source_.label_names().size();
   Sums sums{std::vector<double>(labels), std::vector<double>(labels)};
   for (MoeLayer* layer : model_.moe_layers()) {
-    layer->observation().clear(static_cast<int64_t>(labels));
+    layer->observation().clear(static_cast<int64_t>(labels), options_.trace_tokens);
   }
 
   for (int64_t first = 0; first < options_.sequences; first += options_.layout.sequences) {

@@ -18,6 +18,8 @@ class Evaluator {
     // how much the decoder makes of them.
     bool shuffle_inputs = false;
     bool ordered = false;  // train.reduction: ordered
+    // Token ids to count choices by (LayerRecord::load_by_token); 0: don't.
+    int64_t trace_tokens = 0;
   };
   Evaluator(Kernels& kernels, const Groups& groups, Model& model, const TokenSource& source,
             const Options& options);

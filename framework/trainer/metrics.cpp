@@ -55,6 +55,7 @@ static LayerRecord summarise(const MoeLayer& layer, const MoeObservation& seen) 
     const auto begin = seen.chosen_by_label.begin() + static_cast<int64_t>(first);
     record.load_by_label.emplace_back(begin, begin + static_cast<int64_t>(seen.chosen.size()));
   }
+  record.load_by_token.assign(seen.chosen_by_token.begin(), seen.chosen_by_token.end());
   record.load_balance = layer.losses().load_balance_of(seen);
   record.router_z = seen.router_z;
   record.importance = seen.importance;
