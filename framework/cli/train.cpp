@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cli/metric_sinks.h"
 #include "cli/verbs.h"
+#include "config/resolve.h"
 #include "report/html_report.h"
 #include "trainer/trainer.h"
 
@@ -11,8 +12,9 @@ namespace switchyard {
 
 static void tell_consequences(const Config& config) {
   const MoeConfig& moe = config.moe;
-  const CapacityConfig& capacity = moe.capacity_of(moe.decoder);
-  if (!moe.decoder.layers.is_none() && capacity.overflow != CapacityConfig::Overflow::kDropless &&
+  const MoeStackConfig& decoder = *stacks_of(config).back().moe;
+  const CapacityConfig& capacity = moe.capacity_of(decoder);
+  if (!decoder.layers.is_none() && capacity.overflow != CapacityConfig::Overflow::kDropless &&
       capacity.priority == CapacityConfig::Priority::kRandom) {
     log_warning(
         "capacity.priority = random in the decoder: in training a later token can take an earlier "

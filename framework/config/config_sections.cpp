@@ -16,7 +16,8 @@ void Config::describe(Fields& f) {
             "Everything random follows from it: weights, sample order, noise.");
   f.text("device", device, "What computes: auto (the fastest that was built), cpu or reference.");
   f.section("model", model, "The shape of the transformer.");
-  f.section("moe", moe, "Mixtures of experts: where they stand, how tokens come to them.");
+  f.section_with("moe", "Mixtures of experts: where they stand, how tokens come to them.",
+                 [&] { moe.describe(f, model.is_decoder_only()); });
   f.section("data", data, "The text, how it is cut into examples, and the tokenizer.");
   f.section("train", train, "The training loop.");
   f.choice("optimizer", "optimizer", optimizer, "How gradients become updates.");
@@ -31,12 +32,16 @@ void ModelConfig::describe(Fields& f) {
       "auto", "vocabulary", vocabulary, {1, 1 << 24}, "tokens",
       "Rows of the embedding table; auto takes the vocabulary of the dataset's tokenizer.");
   f.integer("d_model", d_model, {1, 1 << 16}, "features", "Width of the residual stream.");
-  f.integer("d_kv", d_kv, {1, 1 << 12}, "features", "Width of one attention head.");
+  f.integer_or("auto", "d_kv", d_kv, {1, 1 << 12}, "features",
+               "Width of one attention head; auto is d_model / heads in decoder_lm, 64 elsewhere.");
   f.integer("d_ff", d_ff, {1, 1 << 20}, "features",
             "Inner width of a feed-forward network, dense or expert.");
   f.integer("heads", heads, {1, 1 << 10}, "heads", "Attention heads per layer.");
+  f.integer_or("auto", "kv_heads", kv_heads, {1, 1 << 10}, "heads",
+               "Heads of keys and values, each shared by heads / kv_heads of them; auto is heads.");
   f.integer("encoder_layers", encoder_layers, {1, 1024}, "layers", "Layers of the encoder.");
   f.integer("decoder_layers", decoder_layers, {1, 1024}, "layers", "Layers of the decoder.");
+  f.integer("layers", layers, {1, 1024}, "layers", "Layers of a model without encoder.");
   f.one_of("activation", activation,
            {{Activation::kRelu, "relu"},
             {Activation::kGelu, "gelu"},
@@ -52,12 +57,29 @@ void ModelConfig::describe(Fields& f) {
          "Share of elements set to 0 in training, at the places of T5; inside experts: "
          "moe.expert_dropout.");
   f.section("relative_attention", relative_attention, "T5's position bias.");
+  f.real("rope_theta", rope_theta, {1.0, 1e9}, "",
+         "Base of the wavelengths of rotary positions; Mixtral: 1,000,000.");
+  f.integer_or("none", "sliding_window", sliding_window, {1, 1 << 24}, "tokens",
+               "That a token attends to, itself among them; none: all before it.");
+  f.one_of("qk_norm", qk_norm,
+           {{QkNorm::kNone, "none"}, {QkNorm::kPerHead, "per_head"}, {QkNorm::kWhole, "whole"}},
+           "RMSNorm of queries and keys; per_head: of each head (Qwen3); whole: of all heads "
+           "together (OLMoE).");
   f.real("norm_epsilon", norm_epsilon, {1e-12, 1e-1}, "",
          "Added to the mean square inside RMSNorm's square root.");
   f.boolean("tie_embeddings", tie_embeddings,
-            "Whether the output layer is the embedding table (then scaled by d_model^-0.5).");
+            "Whether the output layer is the embedding table (scaled by d_model^-0.5 in "
+            "switch_t5).");
   f.real("init_scale", init_scale, {1e-6, 100.0}, "ratio",
          "Scale s of the initial variance s / fan_in of feed-forward, expert and router weights.");
+  f.real("init_deviation", init_deviation, {1e-6, 100.0}, "",
+         "Standard deviation of all initial matrices.");
+  f.inert_if(is_decoder_only(),
+             {"encoder_layers", "decoder_layers", "relative_attention", "init_scale"},
+             "model.type is decoder_lm");
+  f.inert_if(!is_decoder_only(),
+             {"kv_heads", "layers", "rope_theta", "sliding_window", "qk_norm", "init_deviation"},
+             "model.type is not decoder_lm");
 }
 
 void RelativeAttentionConfig::describe(Fields& f) {
@@ -66,7 +88,7 @@ void RelativeAttentionConfig::describe(Fields& f) {
             "From this distance on all share the last bucket.");
 }
 
-void MoeConfig::describe(Fields& f) {
+void MoeConfig::describe(Fields& f, bool in_decoder_only) {
   f.integer("experts", experts, {1, 65'536}, "experts", "Experts in each mixture layer.");
   f.integer("shared_experts", shared_experts, {0, 256}, "experts",
             "Experts that every token goes to besides, added to the others' output: one dense "
@@ -96,21 +118,33 @@ void MoeConfig::describe(Fields& f) {
            "too that stay on their rank.");
   f.section("capacity", capacity, "How many tokens of a routing group an expert takes.");
   f.section("losses", losses, "Auxiliary losses, summed over the mixture layers.");
+  decoder_only.describe(f);
   f.section_with("encoder", "The mixtures of the encoder.", [&] { encoder.describe(f, capacity); });
   f.section_with("decoder", "The mixtures of the decoder.", [&] { decoder.describe(f, capacity); });
-  f.inert_if(encoder.layers.is_none() && decoder.layers.is_none(),
+  f.inert_if(in_decoder_only, {"encoder", "decoder"},
+             "model.type is decoder_lm, whose 'layers' and 'router' stand in moe itself");
+  f.inert_if(!in_decoder_only, {"layers", "router", "pyramid"},
+             "model.type is not decoder_lm: they stand in moe.encoder and moe.decoder");
+  const bool none = in_decoder_only ? decoder_only.layers.is_none()
+                                    : encoder.layers.is_none() && decoder.layers.is_none();
+  f.inert_if(none,
              {"experts", "shared_experts", "residual", "expert_dropout", "dispatch",
               "overlap_chunks", "wire_dtype", "capacity", "losses"},
-             "encoder and decoder have 'layers: none'");
+             in_decoder_only ? "'layers' is none" : "encoder and decoder have 'layers: none'");
+  f.inert_if(in_decoder_only && none, {"router", "pyramid"}, "'layers' is none");
   f.inert_if(shared_experts == 0, {"residual"}, "'shared_experts' is 0");
 }
 
-void MoeStackConfig::describe(Fields& f, const CapacityConfig& shared) {
+void MoeStackConfig::describe(Fields& f) {
   f.layers("layers", layers,
            "Layers whose feed-forward network is a mixture: none, all, {every: n} (layers i with "
            "i % n = 1; n = 1: all) or a list counted from 0.");
   f.choice("router", "router", router, "Which experts see which token.");
   f.list("pyramid", pyramid, "Mixtures with another number of experts than moe.experts.");
+}
+
+void MoeStackConfig::describe(Fields& f, const CapacityConfig& shared) {
+  describe(f);
   f.optional_section("capacity", capacity, shared, "moe.capacity",
                      "Where it differs from moe.capacity.");
   f.inert_if(layers.is_none(), {"router", "pyramid", "capacity"}, "'layers' is none");

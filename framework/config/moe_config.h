@@ -76,13 +76,16 @@ struct LayerExpertsConfig {
   void describe(Fields& f);
 };
 
-// The mixtures of one stack (encoder or decoder).
+// The mixtures of one stack of blocks.
 struct MoeStackConfig {
   LayerSet layers = LayerSet::every(2);
   std::vector<LayerExpertsConfig> pyramid;  // layers not named here: moe.experts
   Choice router{"switch"};
   std::optional<CapacityConfig> capacity;  // empty: as moe.capacity
 
+  // Of a decoder-only model, which has no capacity beside moe.capacity.
+  void describe(Fields& f);
+  // Of an encoder or decoder.
   //   shared  moe.capacity, from which keys left out of `capacity` are taken
   void describe(Fields& f, const CapacityConfig& shared);
 };
@@ -103,6 +106,7 @@ struct MoeConfig {
   MoeLossesConfig losses;
   MoeStackConfig encoder;
   MoeStackConfig decoder;
+  MoeStackConfig decoder_only;  // its keys stand in moe itself; see stacks_of in config/resolve.h
 
   // Of the mixture in a layer of the stack.
   int64_t experts_of(const MoeStackConfig& stack, int64_t layer) const;
@@ -112,7 +116,8 @@ struct MoeConfig {
     return stack.capacity ? *stack.capacity : capacity;
   }
 
-  void describe(Fields& f);
+  //   in_decoder_only  whether model.type is one
+  void describe(Fields& f, bool in_decoder_only);
 };
 
 }  // namespace switchyard

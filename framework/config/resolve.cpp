@@ -18,10 +18,33 @@ int64_t resolve_targets_length(const DataConfig& data) {
   return widest_corrupted_lengths(tokens, options).targets;
 }
 
+std::vector<StackConfig> stacks_of(const Config& config) {
+  const ModelConfig& model = config.model;
+  if (model.is_decoder_only()) {
+    return {{"decoder", true, model.layers, "model.layers", &config.moe.decoder_only, "moe"}};
+  }
+  return {{"encoder", false, model.encoder_layers, "model.encoder_layers", &config.moe.encoder,
+           "moe.encoder"},
+          {"decoder", true, model.decoder_layers, "model.decoder_layers", &config.moe.decoder,
+           "moe.decoder"}};
+}
+
+bool has_experts(const Config& config) {
+  return std::ranges::any_of(stacks_of(config),
+                             [](const StackConfig& stack) { return !stack.moe->layers.is_none(); });
+}
+
+int64_t resolve_d_kv(const ModelConfig& model) {
+  if (model.d_kv) return *model.d_kv;
+  return model.is_decoder_only() ? model.d_model / model.heads : 64;
+}
+
 int64_t resolve_group_sequences(const Config& config) {
   if (config.moe.group_sequences) return *config.moe.group_sequences;
   constexpr int64_t kEnoughTokens = 1024;
-  const int64_t length = std::min(config.data.inputs_length, resolve_targets_length(config.data));
+  const int64_t targets = resolve_targets_length(config.data);
+  const int64_t length =
+      config.model.is_decoder_only() ? targets : std::min(config.data.inputs_length, targets);
   const int64_t batch = config.train.batch_sequences;
   for (int64_t group = (kEnoughTokens + length - 1) / length; group < batch; ++group)
     if (batch % group == 0) return group;

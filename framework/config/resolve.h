@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "config/config.h"
 #include "config/span_lengths.h"
@@ -15,6 +17,23 @@ SpanCorruptionOptions span_corruption_options(const DataConfig& data);
 // corruption makes of a text that fits in data.inputs_length; data.inputs_length where every task
 // is text_to_text.
 int64_t resolve_targets_length(const DataConfig& data);
+
+// A stack of blocks as the config describes it.
+struct StackConfig {
+  std::string name;           // "encoder", "decoder"
+  bool causal = false;        // its tokens must not learn from later ones
+  int64_t layers = 0;         // its blocks
+  std::string layers_key;     // where their number stands: "model.decoder_layers"
+  const MoeStackConfig* moe;  // borrowed from the config
+  std::string moe_path;       // where that stands: "moe.decoder"; "moe" in a decoder-only model
+};
+// The stacks of the model: encoder and decoder, or a decoder alone.
+std::vector<StackConfig> stacks_of(const Config& config);
+// Whether any of their layers is a mixture of experts.
+bool has_experts(const Config& config);
+
+// model.d_kv, or for auto d_model / heads in a decoder-only model and T5's 64 elsewhere.
+int64_t resolve_d_kv(const ModelConfig& model);
 
 // moe.group_sequences, or for auto the smallest number of sequences that divides the global batch
 // and holds at least 1,024 tokens of the stack with the shorter sequences; at most the global

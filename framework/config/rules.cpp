@@ -11,6 +11,16 @@
 namespace switchyard {
 namespace {
 
+std::string divisors_text(int64_t number) {
+  std::vector<int64_t> divisors;
+  for (int64_t d = 1; d <= number && divisors.size() < 24; ++d)
+    if (number % d == 0) divisors.push_back(d);
+  if (divisors.size() == 1) return fmt::format("{}", divisors[0]);
+  const int64_t last = divisors.back();
+  divisors.pop_back();
+  return fmt::format("{} or {}", fmt::join(divisors, ", "), last);
+}
+
 void check_run(const Config& config) {
   const bool plain = !config.name.empty() && config.name != "." && config.name != ".." &&
                      config.name.find('/') == std::string::npos;
@@ -28,7 +38,28 @@ void check_run(const Config& config) {
                       "set precision: float32, or reduction: fast");
 }
 
+void check_attention(const Config& config) {
+  const ModelConfig& model = config.model;
+  if (!model.d_kv && model.d_model % model.heads != 0)
+    throw ConfigError(
+        fmt::format("model.d_kv = auto can't share out model.d_model = {} to {} heads",
+                    model.d_model, model.heads),
+        config.origins.of({"model.heads", "model.d_model"}),
+        "state d_kv, or use heads that divide d_model");
+  if (resolve_d_kv(model) % 2 != 0)
+    throw ConfigError(fmt::format("model.d_kv = {} is odd: rotary positions turn pairs of features",
+                                  resolve_d_kv(model)),
+                      config.origins.of({"model.d_kv", "model.heads", "model.d_model"}),
+                      "use an even d_kv");
+  if (model.kv_heads && model.heads % *model.kv_heads != 0)
+    throw ConfigError(fmt::format("model.kv_heads = {} does not divide model.heads = {}",
+                                  *model.kv_heads, model.heads),
+                      config.origins.of({"model.kv_heads", "model.heads"}),
+                      fmt::format("use {}", divisors_text(model.heads)));
+}
+
 void check_model(const Config& config) {
+  if (config.model.is_decoder_only()) return check_attention(config);
   const RelativeAttentionConfig& bias = config.model.relative_attention;
   const std::string place = config.origins.of(
       {"model.relative_attention.buckets", "model.relative_attention.max_distance"});
@@ -200,16 +231,6 @@ void check_evaluation(const Config& config) {
         "set evaluate_every: none, or hold out a share such as 0.02");
 }
 
-std::string divisors_text(int64_t number) {
-  std::vector<int64_t> divisors;
-  for (int64_t d = 1; d <= number && divisors.size() < 24; ++d)
-    if (number % d == 0) divisors.push_back(d);
-  if (divisors.size() == 1) return fmt::format("{}", divisors[0]);
-  const int64_t last = divisors.back();
-  divisors.pop_back();
-  return fmt::format("{} or {}", fmt::join(divisors, ", "), last);
-}
-
 void check_batch(const Config& config) {
   const int64_t batch = config.train.batch_sequences;
   const int64_t parts = config.train.micro_batches;
@@ -245,31 +266,27 @@ void check_place(const Config& config, int64_t group) {
                   (group / slices + 1) * slices));
 }
 
-void check_stack(const Config& config, const MoeStackConfig& stack, const std::string& name,
-                 int64_t layers) {
-  const std::string path = "moe." + name + ".layers";
-  const std::string place = config.origins.of({path, "model." + name + "_layers"});
-  for (const int64_t layer : stack.layers.listed())
+void check_stack(const Config& config, const StackConfig& stack) {
+  const std::string path = stack.moe_path + ".layers", &name = stack.name;
+  const std::string place = config.origins.of({path, stack.layers_key});
+  const int64_t layers = stack.layers;
+  for (const int64_t layer : stack.moe->layers.listed())
     if (layer >= layers)
       throw ConfigError(fmt::format("{} names layer {}, but the {} has {} layer{}", path, layer,
                                     name, layers, layers == 1 ? "" : "s"),
                         place,
                         fmt::format("layers are counted from 0: the last one is {}", layers - 1));
-  if (!stack.layers.is_none() && stack.layers.of(layers).empty())
+  if (!stack.moe->layers.is_none() && stack.moe->layers.of(layers).empty())
     throw ConfigError(fmt::format("{} = {} picks none of the {}'s {} layer{}", path,
-                                  stack.layers.text(), name, layers, layers == 1 ? "" : "s"),
+                                  stack.moe->layers.text(), name, layers, layers == 1 ? "" : "s"),
                       place, "write 'layers: none' for a dense stack, or 'layers: all'");
-  for (const LayerExpertsConfig& own : stack.pyramid) {
-    if (own.layer < layers && stack.layers.contains(own.layer)) continue;
-    throw ConfigError(
-        fmt::format("moe.{}.pyramid names layer {}, which is no mixture", name, own.layer),
-        config.origins.of({"moe." + name + ".pyramid", path}),
-        "name layers that 'layers' picks, counted from 0");
+  const std::string pyramid = stack.moe_path + ".pyramid";
+  for (const LayerExpertsConfig& own : stack.moe->pyramid) {
+    if (own.layer < layers && stack.moe->layers.contains(own.layer)) continue;
+    throw ConfigError(fmt::format("{} names layer {}, which is no mixture", pyramid, own.layer),
+                      config.origins.of({pyramid, path}),
+                      "name layers that 'layers' picks, counted from 0");
   }
-}
-
-bool has_experts(const Config& config) {
-  return !config.moe.encoder.layers.is_none() || !config.moe.decoder.layers.is_none();
 }
 
 // What of expert slices can be told without knowing the job.
@@ -280,7 +297,7 @@ void check_expert_tensor(const Config& config) {
   if (!has_experts(config))
     throw ConfigError(key + " has no effect: the model has no mixture of experts",
                       config.origins.of({"parallel.expert_tensor"}),
-                      "remove it, or give moe.encoder or moe.decoder some layers");
+                      "remove it, or give some layers to the mixtures of moe");
   if (width % slices != 0)
     throw ConfigError(
         fmt::format("{} can't cut model.d_ff = {} into equal slices", key, width),
@@ -298,9 +315,9 @@ void check_expert_tensor(const Config& config) {
 
 // A decoder must not learn from tokens that come later: generation doesn't have them.
 void check_priority(const Config& config) {
-  const MoeStackConfig& decoder = config.moe.decoder;
-  const CapacityConfig& capacity = config.moe.capacity_of(decoder);
-  if (decoder.layers.is_none() || capacity.overflow == CapacityConfig::Overflow::kDropless ||
+  const StackConfig stack = stacks_of(config).back();
+  const CapacityConfig& capacity = config.moe.capacity_of(*stack.moe);
+  if (stack.moe->layers.is_none() || capacity.overflow == CapacityConfig::Overflow::kDropless ||
       capacity.priority != CapacityConfig::Priority::kProbability)
     return;
   const bool own = config.origins.given("moe.decoder.capacity.priority");
@@ -309,7 +326,8 @@ void check_priority(const Config& config) {
                   "later token could take an earlier one's room",
                   own ? "decoder." : ""),
       config.origins.of({"moe.decoder.capacity.priority", "moe.capacity.priority"}),
-      own ? "use position or random there" : "add moe.decoder.capacity: {priority: position}");
+      own || config.model.is_decoder_only() ? "use position or random there"
+                                            : "add moe.decoder.capacity: {priority: position}");
 }
 
 void check_dispatch(const Config& config) {
@@ -349,8 +367,7 @@ void check_choice(const Config& config, const ChoiceTables& tables, const std::s
 void check_rules(const Config& config, const ChoiceTables& tables) {
   check_run(config);
   check_model(config);
-  check_stack(config, config.moe.encoder, "encoder", config.model.encoder_layers);
-  check_stack(config, config.moe.decoder, "decoder", config.model.decoder_layers);
+  for (const StackConfig& stack : stacks_of(config)) check_stack(config, stack);
   check_vocabulary(config);
   check_corruption(config);
   check_sources(config);
@@ -360,8 +377,9 @@ void check_rules(const Config& config, const ChoiceTables& tables) {
   check_load_balance(config);
   check_dispatch(config);
   check_expert_tensor(config);
-  check_choice(config, tables, "router", config.moe.encoder.router, "moe.encoder.router");
-  check_choice(config, tables, "router", config.moe.decoder.router, "moe.decoder.router");
+  for (const StackConfig& stack : stacks_of(config)) {
+    check_choice(config, tables, "router", stack.moe->router, stack.moe_path + ".router");
+  }
   check_choice(config, tables, "optimizer", config.optimizer, "optimizer");
   check_choice(config, tables, "schedule", config.schedule, "schedule");
 }

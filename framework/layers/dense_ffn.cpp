@@ -1,9 +1,5 @@
 #include "layers/dense_ffn.h"
 
-#include <cmath>
-
-#include "layers/initialise.h"
-
 namespace switchyard {
 
 DenseFfn::DenseFfn(const std::string& name, const Options& options, DType dtype, Memory& memory,
@@ -11,14 +7,11 @@ DenseFfn::DenseFfn(const std::string& name, const Options& options, DType dtype,
     : options_(options),
       wi_(name + ".wi", WeightRole::kDense, dtype, {options.d_ff, options.d_model}, memory),
       wo_(name + ".wo", WeightRole::kDense, dtype, {options.d_model, options.d_ff}, memory) {
-  const auto fan_in = [&](int64_t width) {
-    return Initial::truncated_normal(std::sqrt(options.init_scale / static_cast<double>(width)));
-  };
-  initialise(wi_, fan_in(options.d_model), seed);
-  initialise(wo_, fan_in(options.d_ff), seed);
+  initialise(wi_, options.init.matrix(options.d_model), seed);
+  initialise(wo_, options.init.matrix(options.d_ff), seed);
   if (!options.gated) return;
   wg_.emplace(name + ".wg", WeightRole::kDense, dtype, wi_.shape(), memory);
-  initialise(*wg_, fan_in(options.d_model), seed);
+  initialise(*wg_, options.init.matrix(options.d_model), seed);
 }
 
 std::unique_ptr<FeedForward::Saved> DenseFfn::make_saved() const {

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "layers/feed_forward.h"
+#include "layers/initialise.h"
 
 namespace switchyard {
 
@@ -15,8 +16,8 @@ class DenseFfn : public FeedForward {
     Activation activation = Activation::kRelu;
     bool gated = false;
     double dropout = 0.0;
-    uint16_t layer = 0;       // see layer_id
-    double init_scale = 1.0;  // s: truncated normal with deviation sqrt(s / fan in)
+    uint16_t layer = 0;  // see layer_id
+    Initialisation init;
   };
   struct Saved : FeedForward::Saved {
     TensorView pre_activation;  // [T, F]: wi x, or the gate wg x

@@ -1,13 +1,12 @@
 #include "layers/embedding_layer.h"
 
-#include "layers/initialise.h"
-
 namespace switchyard {
 
 EmbeddingLayer::EmbeddingLayer(const std::string& name, int64_t vocabulary, int64_t d_model,
-                               DType dtype, Memory& memory, uint64_t seed)
+                               const Initialisation& init, DType dtype, Memory& memory,
+                               uint64_t seed)
     : table_(name, WeightRole::kEmbedding, dtype, {vocabulary, d_model}, memory) {
-  initialise(table_, Initial::normal(1.0), seed);
+  initialise(table_, init.matrix_or(Initial::normal(1.0)), seed);
 }
 
 TensorView EmbeddingLayer::forward(LayerContext& ctx, const TokenRows& rows, DType dtype) {

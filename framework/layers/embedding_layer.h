@@ -2,6 +2,7 @@
 // encoder, the decoder and the head: one Weight, one sink.
 #pragma once
 
+#include "layers/initialise.h"
 #include "layers/layer_context.h"
 #include "layers/module.h"
 
@@ -9,9 +10,9 @@ namespace switchyard {
 
 class EmbeddingLayer : public Module {
  public:
-  // Weight `name` [V, D], normal with deviation 1.
-  EmbeddingLayer(const std::string& name, int64_t vocabulary, int64_t d_model, DType dtype,
-                 Memory& memory, uint64_t seed);
+  // Weight `name` [V, D], normal with deviation 1 where `init` sets none.
+  EmbeddingLayer(const std::string& name, int64_t vocabulary, int64_t d_model,
+                 const Initialisation& init, DType dtype, Memory& memory, uint64_t seed);
 
   // Returns [T, D] of `dtype` in ctx.saved.
   TensorView forward(LayerContext& ctx, const TokenRows& rows, DType dtype);

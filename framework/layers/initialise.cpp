@@ -8,6 +8,14 @@
 
 namespace switchyard {
 
+Initial Initialisation::matrix(int64_t fan_in) const {
+  return matrix_or(Initial::truncated_normal(std::sqrt(scale / static_cast<double>(fan_in))));
+}
+
+Initial Initialisation::matrix_or(const Initial& t5) const {
+  return deviation ? Initial::normal(*deviation) : t5;
+}
+
 static uint64_t seed_of(const std::string& name, uint64_t seed) {
   const Digest digest = digest_of(name);
   uint64_t word = 0;

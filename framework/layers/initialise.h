@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "tensor/weight.h"
 
@@ -23,6 +24,20 @@ struct Initial {
   static Initial normal(double deviation) { return {Kind::kNormal, deviation}; }
   static Initial truncated_normal(double deviation) { return {Kind::kTruncatedNormal, deviation}; }
   static Initial uniform(double limit) { return {Kind::kUniform, limit}; }
+};
+
+// How the matrices of a model start.
+struct Initialisation {
+  // s of T5 and Switch: truncated normal with deviation sqrt(s / fan in). Attention and embeddings
+  // start as Mesh-TensorFlow's, without s.
+  double scale = 1.0;
+  // Set: every matrix is normal with this deviation, whatever its shape (Mixtral, OLMoE, Qwen).
+  std::optional<double> deviation = {};
+
+  // Of a matrix [out, fan_in] of a feed-forward network, router or untied head.
+  Initial matrix(int64_t fan_in) const;
+  // Of a matrix that starts as `t5` where no deviation is set.
+  Initial matrix_or(const Initial& t5) const;
 };
 
 void initialise(Weight& weight, const Initial& initial, uint64_t seed);

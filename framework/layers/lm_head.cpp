@@ -2,24 +2,24 @@
 
 #include <cmath>
 
-#include "layers/initialise.h"
-
 namespace switchyard {
 
-LmHead::LmHead(Weight& table, const LossOptions& options)
-    : weight_(&table),
-      scale_(1.0 / std::sqrt(static_cast<double>(table.shape()[1]))),
-      options_(options) {}
+LmHead::LmHead(Weight& table, double scale, const LossOptions& options)
+    : weight_(&table), scale_(scale), options_(options) {}
 
-LmHead::LmHead(const std::string& name, int64_t vocabulary, int64_t d_model, double init_scale,
-               DType dtype, Memory& memory, uint64_t seed, const LossOptions& options)
+double LmHead::t5_scale(const Weight& table) {
+  return 1.0 / std::sqrt(static_cast<double>(table.shape()[1]));
+}
+
+LmHead::LmHead(const std::string& name, int64_t vocabulary, int64_t d_model,
+               const Initialisation& init, DType dtype, Memory& memory, uint64_t seed,
+               const LossOptions& options)
     : own_(std::make_unique<Weight>(name, WeightRole::kDense, dtype, Shape{vocabulary, d_model},
                                     memory)),
       weight_(own_.get()),
       scale_(1.0),
       options_(options) {
-  const double deviation = std::sqrt(init_scale / static_cast<double>(d_model));
-  initialise(*own_, Initial::truncated_normal(deviation), seed);
+  initialise(*own_, init.matrix(d_model), seed);
 }
 
 TensorView LmHead::logits(LayerContext& ctx, TensorView h, Saved& saved) {

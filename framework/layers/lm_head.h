@@ -1,7 +1,8 @@
-// Hidden states to vocabulary logits and their cross-entropy. Tied to an embedding table, the
-// hidden states are scaled by D^-1/2 first (Mesh-TensorFlow, Hugging Face); untied, they aren't.
+// Hidden states to vocabulary logits and their cross-entropy. T5 and Switch scale the hidden states
+// by D^-1/2 first where the weight is the embedding table, others never do.
 #pragma once
 
+#include "layers/initialise.h"
 #include "layers/layer_context.h"
 #include "layers/module.h"
 
@@ -16,16 +17,20 @@ struct LossOptions {
 class LmHead : public Module {
  public:
   struct Saved {
-    TensorView h;         // [T, D], scaled where tied
+    TensorView h;         // [T, D], scaled
     TensorView dlogits;   // [T, V]
     TensorView output_z;  // float64 [T]: z-losses; absent where output_z is 0 and in evaluation
   };
 
   // Tied to `table` [V, D], which someone else owns and lists.
-  explicit LmHead(Weight& table, const LossOptions& options = {});
-  // With a weight `name` [V, D] of its own, truncated normal with deviation sqrt(init_scale / D).
-  LmHead(const std::string& name, int64_t vocabulary, int64_t d_model, double init_scale,
+  //   scale  of the hidden states; see t5_scale
+  LmHead(Weight& table, double scale, const LossOptions& options = {});
+  // With a weight `name` [V, D] of its own, and no scale.
+  LmHead(const std::string& name, int64_t vocabulary, int64_t d_model, const Initialisation& init,
          DType dtype, Memory& memory, uint64_t seed, const LossOptions& options = {});
+
+  // D^-1/2 of a table [V, D] (Mesh-TensorFlow, Hugging Face).
+  static double t5_scale(const Weight& table);
 
   // Returns [T, V] in ctx.saved.
   TensorView logits(LayerContext& ctx, TensorView h, Saved& saved);

@@ -36,11 +36,11 @@ RelativePositionBias::RelativePositionBias(const std::string& name, const Option
   initialise(table_, Initial::uniform(std::sqrt(6.0 / fans)), seed);
 }
 
-TensorView RelativePositionBias::buckets_for(LayerContext& ctx, int64_t queries,
-                                             int64_t keys) const {
+TensorView RelativePositionBias::buckets_for(LayerContext& ctx, int64_t queries, int64_t keys,
+                                             int64_t query_start) const {
   std::vector<int32_t> bucket(static_cast<size_t>(queries + keys - 1));
   for (size_t i = 0; i < bucket.size(); ++i) {
-    const int64_t distance = static_cast<int64_t>(i) - (queries - 1);
+    const int64_t distance = static_cast<int64_t>(i) - (queries - 1) - query_start;
     bucket[i] = relative_position_bucket(distance, options_.bidirectional, options_.buckets,
                                          options_.max_distance);
   }
@@ -50,17 +50,18 @@ TensorView RelativePositionBias::buckets_for(LayerContext& ctx, int64_t queries,
   return on_device;
 }
 
-TensorView RelativePositionBias::forward(LayerContext& ctx, int64_t queries, int64_t keys) {
+TensorView RelativePositionBias::forward(LayerContext& ctx, int64_t queries, int64_t keys,
+                                         int64_t query_start) {
   const ScratchScope scope(ctx.scratch);
   const TensorView bias = ctx.saved.allocate(table_.dtype(), {options_.heads, queries + keys - 1});
-  distance_bias(ctx, table_, buckets_for(ctx, queries, keys), bias);
+  distance_bias(ctx, table_, buckets_for(ctx, queries, keys, query_start), bias);
   return bias;
 }
 
 void RelativePositionBias::backward(LayerContext& ctx, TensorView dbias, int64_t queries,
                                     int64_t keys) {
   const ScratchScope scope(ctx.scratch);
-  distance_bias_gradient(ctx, dbias, buckets_for(ctx, queries, keys), table_);
+  distance_bias_gradient(ctx, dbias, buckets_for(ctx, queries, keys, 0), table_);
 }
 
 void RelativePositionBias::collect_weights(std::vector<Weight*>& weights) {

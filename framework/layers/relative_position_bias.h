@@ -25,7 +25,8 @@ class RelativePositionBias : public Module {
                        uint64_t seed);
 
   // Bias by distance [H, Sq + Sk - 1] in ctx.saved, see AttentionInput::distance_bias.
-  TensorView forward(LayerContext& ctx, int64_t queries, int64_t keys);
+  //   query_start  position of the first query; that of the first key is 0
+  TensorView forward(LayerContext& ctx, int64_t queries, int64_t keys, int64_t query_start = 0);
   //   dbias  [leaves, H, Sq + Sk - 1]; may be called once per block
   void backward(LayerContext& ctx, TensorView dbias, int64_t queries, int64_t keys);
   void collect_weights(std::vector<Weight*>& weights) override;
@@ -33,7 +34,8 @@ class RelativePositionBias : public Module {
 
  private:
   // int32 [Sq + Sk - 1] in ctx.scratch, for the caller's scope to take back.
-  TensorView buckets_for(LayerContext& ctx, int64_t queries, int64_t keys) const;
+  TensorView buckets_for(LayerContext& ctx, int64_t queries, int64_t keys,
+                         int64_t query_start) const;
 
   Options options_;
   Weight table_;

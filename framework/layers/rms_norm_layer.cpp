@@ -5,8 +5,10 @@
 namespace switchyard {
 
 RmsNormLayer::RmsNormLayer(const std::string& name, int64_t d_model, double epsilon, DType dtype,
-                           Memory& memory)
-    : epsilon_(epsilon), scale_(name, WeightRole::kNorm, dtype, {d_model}, memory) {
+                           Memory& memory, NormRounding rounding)
+    : epsilon_(epsilon),
+      rounding_(rounding),
+      scale_(name, WeightRole::kNorm, dtype, {d_model}, memory) {
   initialise(scale_, Initial::constant(1.0), 0);
 }
 
@@ -14,7 +16,7 @@ TensorView RmsNormLayer::forward(LayerContext& ctx, TensorView x, Saved& saved) 
   saved.x = x;
   saved.inverse_rms = ctx.saved.allocate(accurate(x.dtype()), {x.shape()[0]});
   const TensorView y = ctx.saved.allocate(x.dtype(), x.shape());
-  rms_norm(ctx, x, scale_, epsilon_, y, saved.inverse_rms);
+  rms_norm(ctx, x, scale_, epsilon_, y, saved.inverse_rms, rounding_);
   return y;
 }
 

@@ -15,7 +15,7 @@ class RmsNormLayer : public Module {
 
   // Scale [D], starting at ones.
   RmsNormLayer(const std::string& name, int64_t d_model, double epsilon, DType dtype,
-               Memory& memory);
+               Memory& memory, NormRounding rounding = NormRounding::kOnce);
 
   // Returns [T, D] in ctx.saved; x must live until backward.
   TensorView forward(LayerContext& ctx, TensorView x, Saved& saved);
@@ -26,6 +26,7 @@ class RmsNormLayer : public Module {
 
  private:
   double epsilon_;
+  NormRounding rounding_;
   Weight scale_;
 };
 

@@ -15,6 +15,7 @@ struct TokenRows {
   TensorView ids;           // int32 [T], T = B * S
   TensorView global_index;  // int64 [T]: sequence's number in the global batch * S + position
   TensorView real;          // uint8 [T]: 0 for padding
+  TensorView position;      // int32 [T]: in its sample, from 0; read where positions are rotary
   TensorView segment;  // int32 [B, S]: 0 for padding; absent where attention needs no such mask
   // Whether a row holds several samples, its segments 1, 2, ...: attention stays inside each.
   bool packed = false;

@@ -3,7 +3,7 @@
 
 #include "layers/layer_context.h"
 #include "layers/module.h"
-#include "moe/moe_layer.h"
+#include "models/stack.h"
 
 namespace switchyard {
 
@@ -37,6 +37,15 @@ class Model : public Module {
   // What the last forward decided, as moe_layers(): read to keep it aside, written to have it
   // replayed by a forward with ctx.replay.
   virtual std::vector<MoeDecisions*> decisions() = 0;
+
+  // Generation, in evaluation only. An empty cache for `capacity` positions of each of `sequences`
+  // sequences. Every rank calls it.
+  //   encoder  what the encoder reads, one row per sequence; ignored in decoder-only models
+  virtual Stack::Cache start(LayerContext& ctx, const TokenRows& encoder, int64_t sequences,
+                             int64_t capacity) = 0;
+  // Logits [T, V] in ctx.saved of tokens behind those of the cache, which takes them in; see
+  // Stack::step. The caller releases ctx.saved. Every rank calls it as often as all others.
+  virtual TensorView step(LayerContext& ctx, const TokenRows& tokens, Stack::Cache& cache) = 0;
 };
 
 }  // namespace switchyard

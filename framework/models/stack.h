@@ -1,8 +1,10 @@
-// An encoder or a decoder: blocks that share one relative position bias, then a norm. Embedding
-// comes from outside, since both stacks and the head may share it.
+// An encoder or a decoder: blocks that share one encoding of positions (T5's relative bias, or
+// rotation), then a norm. Embedding comes from outside, since both stacks and the head may share
+// it.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "layers/relative_position_bias.h"
@@ -15,16 +17,28 @@ class Stack : public Module {
  public:
   struct Options {
     Block::Options block;  // `number` is filled in
-    RelativePositionBias::Options position_bias;
+    // One of the two.
+    std::optional<RelativePositionBias::Options> position_bias = {};
+    std::optional<double> rope_theta = {};  // see rotary_table
     // In training only each block's input and its mixtures' decisions are kept; backward runs the
     // block's forward again.
     bool recompute = false;
   };
   struct Saved {
-    TensorView distance_bias;        // [H, 2S - 1]
+    PositionEncoding positions;
     std::vector<TensorView> inputs;  // of each block, [T, D]
     std::vector<Block::Saved> blocks;
     RmsNormLayer::Saved final_norm;
+  };
+
+  // What generation has computed of the tokens so far.
+  struct Cache {
+    std::vector<Block::Cache> blocks;
+    Tensor segment;         // int32 [B, capacity]: 0 for padding and for what isn't there yet
+    Tensor memory_segment;  // int32 [B, Se], where there is an encoder
+    int64_t length = 0;     // positions filled
+
+    int64_t capacity() const { return segment.shape()[1]; }
   };
 
   //   feed_forwards  one per block
@@ -46,16 +60,38 @@ class Stack : public Module {
   void backward(LayerContext& ctx, const TokenRows& rows, const Block::Memory* memory, Saved& saved,
                 TensorView dh);
 
+  // Room for `capacity` positions of each of `sequences` sequences.
+  //   memory  the encoder's output, or null; only its rows' segments are looked at again
+  Cache make_cache(LayerContext& ctx, int64_t sequences, int64_t capacity, DType activations,
+                   const Block::Memory* memory);
+  // Generation: as forward for the tokens that follow those of the cache, in all sequences alike,
+  // and takes them into it. Prompts of different lengths are aligned at their ends: padding in
+  // front has segment 0, and rows.position counts from the first real token.
+  //   rows.segment  int32 [B, S] or absent: no padding
+  //   saved         work space; nothing of it is for backward
+  TensorView step(LayerContext& ctx, const TokenRows& rows, TensorView h, Cache& cache,
+                  Saved& saved);
+
   void collect_weights(std::vector<Weight*>& weights) override;
   // The mixture layer of each block; null where the block is dense.
   const std::vector<MoeLayer*>& moe_layers() const { return moe_layers_; }
+  // Adds what the forward behind `saved` did to the mixtures' observations.
+  void observe(LayerContext& ctx, const TokenRows& rows, const Saved& saved) const;
+  // What the last forward into `saved` decided, a mixture each.
+  static std::vector<MoeDecisions*> decisions(Saved& saved);
+  // The same for comparison with other systems, one entry per block, null where it is dense.
+  static std::vector<const MoeLayer::Saved*> mixtures(const Saved& saved);
 
  private:
   void drop(LayerContext& ctx, const TokenRows& rows, TensorView h, Purpose purpose) const;
+  // Of rows whose first token stands at `start` among `keys` keys.
+  //   dtype  of the encoding, accurate for the activations
+  PositionEncoding encode_positions(LayerContext& ctx, const TokenRows& rows, DType dtype,
+                                    int64_t keys, int64_t start);
   bool recomputes(const LayerContext& ctx) const { return options_.recompute && ctx.training; }
 
   Options options_;
-  RelativePositionBias position_bias_;
+  std::optional<RelativePositionBias> position_bias_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<MoeLayer*> moe_layers_;
   RmsNormLayer final_norm_;

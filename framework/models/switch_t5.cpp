@@ -7,18 +7,19 @@ SwitchT5::SwitchT5(const Options& options, std::vector<std::unique_ptr<FeedForwa
                    Memory& memory, uint64_t seed)
     : activations_(activations),
       embedding_("shared_embedding", options.vocabulary, options.encoder.block.d_model,
-                 accurate(activations), memory, seed),
+                 options.init, accurate(activations), memory, seed),
       encoder_(options.encoder, std::move(encoder_ffns), accurate(activations), memory, seed),
       decoder_(options.decoder, std::move(decoder_ffns), accurate(activations), memory, seed),
       encoder_saved_(encoder_.make_saved()),
       decoder_saved_(decoder_.make_saved()) {
   embedding_.table().set_writes_per_leaf(options.tie_embeddings ? 3 : 2);  // inputs, targets, head
   if (options.tie_embeddings) {
-    head_ = std::make_unique<LmHead>(embedding_.table(), options.loss);
-  } else {
-    head_ = std::make_unique<LmHead>("lm_head", options.vocabulary, options.encoder.block.d_model,
-                                     options.init_scale, accurate(activations), memory, seed,
+    head_ = std::make_unique<LmHead>(embedding_.table(), LmHead::t5_scale(embedding_.table()),
                                      options.loss);
+  } else {
+    head_ =
+        std::make_unique<LmHead>("lm_head", options.vocabulary, options.encoder.block.d_model,
+                                 options.init, accurate(activations), memory, seed, options.loss);
   }
 }
 
@@ -75,45 +76,38 @@ std::vector<MoeLayer*> SwitchT5::moe_layers() {
   return layers;
 }
 
-static void observe_stack(LayerContext& ctx, const TokenRows& rows, const Stack& stack,
-                          const Stack::Saved& saved) {
-  for (size_t i = 0; i < saved.blocks.size(); ++i) {
-    MoeLayer* layer = stack.moe_layers()[i];
-    if (layer) layer->observe(ctx, rows, *saved.blocks[i].feed_forward);
-  }
-}
-
 void SwitchT5::observe(LayerContext& ctx, const ModelBatch& batch) {
-  observe_stack(ctx, batch.encoder, encoder_, encoder_saved_);
-  observe_stack(ctx, batch.decoder, decoder_, decoder_saved_);
+  encoder_.observe(ctx, batch.encoder, encoder_saved_);
+  decoder_.observe(ctx, batch.decoder, decoder_saved_);
 }
 
 std::vector<MoeDecisions*> SwitchT5::decisions() {
-  std::vector<MoeDecisions*> all;
-  for (Stack::Saved* stack : {&encoder_saved_, &decoder_saved_}) {
-    for (Block::Saved& block : stack->blocks) {
-      if (auto* saved = dynamic_cast<MoeLayer::Saved*>(block.feed_forward.get())) {
-        all.push_back(saved);
-      }
-    }
-  }
+  std::vector<MoeDecisions*> all = Stack::decisions(encoder_saved_);
+  for (MoeDecisions* decisions : Stack::decisions(decoder_saved_)) all.push_back(decisions);
   return all;
 }
 
-static std::vector<const MoeLayer::Saved*> mixtures(const Stack::Saved& saved) {
-  std::vector<const MoeLayer::Saved*> all;
-  for (const Block::Saved& block : saved.blocks) {
-    all.push_back(dynamic_cast<const MoeLayer::Saved*>(block.feed_forward.get()));
-  }
-  return all;
+Stack::Cache SwitchT5::start(LayerContext& ctx, const TokenRows& encoder, int64_t sequences,
+                             int64_t capacity) {
+  SWITCHYARD_CHECK(encoder.sequences == sequences, encoder.sequences, " inputs of ", sequences,
+                   " sequences");
+  const TensorView h = embedding_.forward(ctx, encoder, activations_);
+  const TensorView encoded = encoder_.forward(ctx, encoder, h, nullptr, encoder_saved_);
+  const Block::Memory memory{&encoder, encoded, TensorView()};
+  return decoder_.make_cache(ctx, sequences, capacity, activations_, &memory);
+}
+
+TensorView SwitchT5::step(LayerContext& ctx, const TokenRows& tokens, Stack::Cache& cache) {
+  const TensorView h = embedding_.forward(ctx, tokens, activations_);
+  return head_->logits(ctx, decoder_.step(ctx, tokens, h, cache, decoder_saved_), head_saved_);
 }
 
 std::vector<const MoeLayer::Saved*> SwitchT5::encoder_mixtures() const {
-  return mixtures(encoder_saved_);
+  return Stack::mixtures(encoder_saved_);
 }
 
 std::vector<const MoeLayer::Saved*> SwitchT5::decoder_mixtures() const {
-  return mixtures(decoder_saved_);
+  return Stack::mixtures(decoder_saved_);
 }
 
 void SwitchT5::collect_weights(std::vector<Weight*>& weights) {

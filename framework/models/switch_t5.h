@@ -6,7 +6,6 @@
 #include "layers/embedding_layer.h"
 #include "layers/lm_head.h"
 #include "models/model.h"
-#include "models/stack.h"
 
 namespace switchyard {
 
@@ -15,7 +14,7 @@ class SwitchT5 : public Model {
   struct Options {
     int64_t vocabulary = 0;
     bool tie_embeddings = true;
-    double init_scale = 0.1;  // s of parity with the paper: 0.1 of the usual variance
+    Initialisation init;
     LossOptions loss;
     Stack::Options encoder, decoder;
   };
@@ -34,6 +33,9 @@ class SwitchT5 : public Model {
   std::vector<MoeLayer*> moe_layers() override;
   void observe(LayerContext& ctx, const ModelBatch& batch) override;
   std::vector<MoeDecisions*> decisions() override;
+  Stack::Cache start(LayerContext& ctx, const TokenRows& encoder, int64_t sequences,
+                     int64_t capacity) override;
+  TensorView step(LayerContext& ctx, const TokenRows& tokens, Stack::Cache& cache) override;
   void collect_weights(std::vector<Weight*>& weights) override;
 
   // Hidden states for comparison with other systems: the input of each block, then the stack's

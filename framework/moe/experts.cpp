@@ -1,9 +1,5 @@
 #include "moe/experts.h"
 
-#include <cmath>
-
-#include "layers/initialise.h"
-
 namespace switchyard {
 
 static int64_t width_of_slice(const Experts::Options& options) {
@@ -29,14 +25,11 @@ Experts::Experts(const std::string& name, const ExpertRange& range, const Option
       wo_(name + ".*.wo", WeightRole::kExpert, dtype,
           {range.count, options.d_model, width_of_slice(options)}, memory, range,
           slice_along(2, options)) {
-  const auto fan_in = [&](int64_t width) {
-    return Initial::truncated_normal(std::sqrt(options.init_scale / static_cast<double>(width)));
-  };
-  initialise(wi_, fan_in(options.d_model), seed);
-  initialise(wo_, fan_in(options.d_ff), seed);
+  initialise(wi_, options.init.matrix(options.d_model), seed);
+  initialise(wo_, options.init.matrix(options.d_ff), seed);
   if (!options.gated) return;
   wg_.emplace(name + ".*.wg", WeightRole::kExpert, dtype, wi_.shape(), memory, range, wi_.slice());
-  initialise(*wg_, fan_in(options.d_model), seed);
+  initialise(*wg_, options.init.matrix(options.d_model), seed);
 }
 
 void Experts::drop(LayerContext& ctx, TensorView row_keys, TensorView x) const {

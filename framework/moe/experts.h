@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "layers/initialise.h"
 #include "layers/layer_context.h"
 #include "layers/module.h"
 #include "moe/slice_exchange.h"
@@ -16,10 +17,10 @@ class Experts : public Module {
   struct Options {
     int64_t d_model = 0, d_ff = 0;
     Activation activation = Activation::kRelu;
-    bool gated = false;       // activation(wg x) * (wi x), see DenseFfn
-    double dropout = 0.0;     // between activation and second product, in training
-    uint16_t layer = 0;       // keys the dropout, see layer_id
-    double init_scale = 1.0;  // s: truncated normal with deviation sqrt(s / fan in)
+    bool gated = false;    // activation(wg x) * (wi x), see DenseFfn
+    double dropout = 0.0;  // between activation and second product, in training
+    uint16_t layer = 0;    // keys the dropout, see layer_id
+    Initialisation init;
     // Of `slices` equal parts of F this rank holds number `slice`: its place in Groups::tensor.
     int slice = 0, slices = 1;
   };

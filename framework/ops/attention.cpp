@@ -16,6 +16,8 @@ void check_mask(const internal::ArgumentChecks& check, const AttentionMask& mask
     check.same("query segment", mask.query_segment, DType::kInt32, {batch, queries});
     SWITCHYARD_CHECK(!mask.key_segment.absent(), "attention: query segments without key segments");
   }
+  SWITCHYARD_CHECK(mask.query_start >= 0 && (mask.query_start == 0 || mask.causal),
+                   "attention: queries from position ", mask.query_start, " need a causal mask");
   SWITCHYARD_CHECK(mask.window >= 0 && (mask.window == 0 || mask.causal), "attention: a window of ",
                    mask.window, " needs a causal mask");
 }
@@ -51,8 +53,9 @@ void count_pair_products(const ExecContext& ctx, int64_t products, const Attenti
   if (in.mask.causal) {
     pairs = 0;
     for (int64_t i = 0; i < queries; ++i) {
-      const int64_t window = in.mask.window > 0 ? in.mask.window : i + 1;
-      pairs += std::min(keys, i + 1) - std::min(keys, std::max<int64_t>(0, i + 1 - window));
+      const int64_t end = in.mask.query_start + i + 1;  // of the keys that are not later
+      const int64_t window = in.mask.window > 0 ? in.mask.window : end;
+      pairs += std::min(keys, end) - std::min(keys, std::max<int64_t>(0, end - window));
     }
   }
   ctx.count_products(products, in.q.shape()[0] * in.q.shape()[2] * pairs, in.q.shape()[3], 1);

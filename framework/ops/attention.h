@@ -14,6 +14,7 @@ struct AttentionMask {
   TensorView query_segment;  // int32 [B, Sq] or absent: any real key
   bool causal = false;       // only keys at positions <= the query's
   int64_t window = 0;        // > 0: only the last `window` of those
+  int64_t query_start = 0;   // position of the first query: keys before it were computed earlier
 };
 
 struct AttentionInput {

@@ -14,6 +14,7 @@
 #include "ops/mat_mul.h"
 #include "ops/norm.h"
 #include "ops/random_ops.h"
+#include "ops/rotary.h"
 #include "ops/routing.h"
 #include "ops/soft_mixing.h"
 #include "ops/update.h"
@@ -23,6 +24,7 @@ namespace switchyard {
 class Kernels : public MatMul,
                 public GroupedMatMul,
                 public Attention,
+                public Rotary,
                 public Norm,
                 public Elementwise,
                 public RandomOps,

@@ -123,7 +123,9 @@ auto make_from(const Rows& rows, const Choice& choice, const Args&... args) {
 
 const ChoiceTables& choice_tables() {
   static const ChoiceTables tables({
-      {"model", {{"switch_t5", "T5's encoder-decoder with Switch layers (Fedus 2021)", {}, {}}}},
+      {"model",
+       {{"switch_t5", "T5's encoder-decoder with Switch layers (Fedus 2021)", {}, {}},
+        {"decoder_lm", "a decoder alone, as Mixtral (Jiang 2024), OLMoE and Qwen3", {}, {}}}},
       {"router", choice_rows(routers())},
       {"optimizer", choice_rows(optimizers())},
       {"schedule", choice_rows(schedules())},

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "config/config.h"
+#include "layers/initialise.h"
 #include "moe/router.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"

@@ -4,6 +4,7 @@
 
 #include "config/resolve.h"
 #include "layers/dense_ffn.h"
+#include "models/decoder_lm.h"
 #include "models/switch_t5.h"
 #include "registry/choices.h"
 
@@ -101,57 +102,103 @@ AuxiliaryLosses auxiliary_losses(const MoeLossesConfig& config, const RouterTrai
               global ? AuxiliaryLosses::Scope::kGlobal : AuxiliaryLosses::Scope::kGroup};
 }
 
+QkNorm qk_norm_of(ModelConfig::QkNorm norm) {
+  switch (norm) {
+    case ModelConfig::QkNorm::kNone:
+      return QkNorm::kNone;
+    case ModelConfig::QkNorm::kPerHead:
+      return QkNorm::kPerHead;
+    case ModelConfig::QkNorm::kWhole:
+      return QkNorm::kWhole;
+  }
+  return QkNorm::kNone;
+}
+
+Initialisation initialisation_of(const ModelConfig& model) {
+  if (model.is_decoder_only()) return {.deviation = model.init_deviation};
+  return {.scale = model.init_scale};
+}
+
 // What every layer of the model is built with.
-class SwitchT5Builder {
+class ModelBuilder {
  public:
-  SwitchT5Builder(const Config& config, Kernels& kernels, const Groups& groups)
+  ModelBuilder(const Config& config, Kernels& kernels, const Groups& groups)
       : config_(config),
         memory_(kernels.memory()),
         groups_(groups),
         activations_(precision_of(config)),
         weights_(accurate(activations_)),
+        init_(initialisation_of(config.model)),
+        loss_({.label_smoothing = config.train.label_smoothing,
+               .output_z = config.train.output_z_loss}),
         seed_(static_cast<uint64_t>(config.seed)) {}
 
-  std::unique_ptr<Model> build(int64_t vocabulary) const {
+  std::unique_ptr<Model> switch_t5(int64_t vocabulary) const {
+    const std::vector<StackConfig> stacks = stacks_of(config_);
     const SwitchT5::Options options{.vocabulary = vocabulary,
                                     .tie_embeddings = config_.model.tie_embeddings,
-                                    .init_scale = config_.model.init_scale,
-                                    .loss = {.label_smoothing = config_.train.label_smoothing,
-                                             .output_z = config_.train.output_z_loss},
-                                    .encoder = stack_options(StackKind::kEncoder),
-                                    .decoder = stack_options(StackKind::kDecoder)};
-    return std::make_unique<SwitchT5>(options, feed_forwards(StackKind::kEncoder),
-                                      feed_forwards(StackKind::kDecoder), activations_, memory_,
-                                      seed_);
+                                    .init = init_,
+                                    .loss = loss_,
+                                    .encoder = t5_stack_options(StackKind::kEncoder),
+                                    .decoder = t5_stack_options(StackKind::kDecoder)};
+    return std::make_unique<SwitchT5>(options, feed_forwards(StackKind::kEncoder, stacks[0]),
+                                      feed_forwards(StackKind::kDecoder, stacks[1]), activations_,
+                                      memory_, seed_);
+  }
+
+  std::unique_ptr<Model> decoder_lm(int64_t vocabulary) const {
+    const ModelConfig& model = config_.model;
+    Stack::Options stack = stack_options(StackKind::kDecoder);
+    stack.rope_theta = model.rope_theta;
+    stack.block.decoder_only = true;
+    stack.block.kv_heads = model.kv_heads.value_or(model.heads);
+    stack.block.window = model.sliding_window.value_or(0);
+    stack.block.attention_scale = 1.0 / std::sqrt(static_cast<double>(stack.block.d_kv));
+    stack.block.qk_norm = qk_norm_of(model.qk_norm);
+    stack.block.norm_rounding = NormRounding::kBeforeWeight;
+    const DecoderLm::Options options{.vocabulary = vocabulary,
+                                     .tie_embeddings = model.tie_embeddings,
+                                     .loss = loss_,
+                                     .stack = stack};
+    return std::make_unique<DecoderLm>(
+        options, feed_forwards(StackKind::kDecoder, stacks_of(config_).front()), activations_,
+        memory_, seed_);
   }
 
  private:
   Stack::Options stack_options(StackKind stack) const {
     const ModelConfig& model = config_.model;
     return {.block = {.d_model = model.d_model,
-                      .d_kv = model.d_kv,
+                      .d_kv = resolve_d_kv(model),
                       .heads = model.heads,
                       .norm_epsilon = model.norm_epsilon,
                       .dropout = model.dropout,
-                      .stack = stack},
-            .position_bias = {.buckets = model.relative_attention.buckets,
-                              .max_distance = model.relative_attention.max_distance,
-                              .heads = model.heads,
-                              .bidirectional = stack == StackKind::kEncoder},
+                      .stack = stack,
+                      .init = init_},
             .recompute = config_.train.recompute == TrainConfig::Recompute::kBlocks};
   }
 
-  std::vector<std::unique_ptr<FeedForward>> feed_forwards(StackKind stack) const {
-    const bool encodes = stack == StackKind::kEncoder;
-    const int64_t layers = encodes ? config_.model.encoder_layers : config_.model.decoder_layers;
-    const MoeStackConfig& moe = encodes ? config_.moe.encoder : config_.moe.decoder;
+  Stack::Options t5_stack_options(StackKind stack) const {
+    const RelativeAttentionConfig& bias = config_.model.relative_attention;
+    Stack::Options options = stack_options(stack);
+    options.position_bias =
+        RelativePositionBias::Options{.buckets = bias.buckets,
+                                      .max_distance = bias.max_distance,
+                                      .heads = config_.model.heads,
+                                      .bidirectional = stack == StackKind::kEncoder};
+    return options;
+  }
+
+  std::vector<std::unique_ptr<FeedForward>> feed_forwards(StackKind kind,
+                                                          const StackConfig& stack) const {
     std::vector<std::unique_ptr<FeedForward>> list;
-    for (int64_t i = 0; i < layers; ++i) {
-      const std::string name = block_name(stack, i);
-      const uint16_t layer = layer_id(stack, i);
-      list.push_back(moe.layers.contains(i)
-                         ? mixture(name + ".moe", layer, moe, config_.moe.experts_of(moe, i))
-                         : dense(name + ".ffn", layer, config_.model.d_ff));
+    for (int64_t i = 0; i < stack.layers; ++i) {
+      const std::string name = block_name(kind, i);
+      const uint16_t layer = layer_id(kind, i);
+      list.push_back(
+          stack.moe->layers.contains(i)
+              ? mixture(name + ".moe", layer, *stack.moe, config_.moe.experts_of(*stack.moe, i))
+              : dense(name + ".ffn", layer, config_.model.d_ff));
     }
     return list;
   }
@@ -165,7 +212,7 @@ class SwitchT5Builder {
                                     .gated = kind.gated,
                                     .dropout = model.dropout,
                                     .layer = layer,
-                                    .init_scale = model.init_scale};
+                                    .init = init_};
     return std::make_unique<DenseFfn>(name, options, weights_, memory_, seed_);
   }
 
@@ -183,7 +230,7 @@ class SwitchT5Builder {
                                    .gated = kind.gated,
                                    .dropout = resolve_expert_dropout(config_),
                                    .layer = layer,
-                                   .init_scale = model.init_scale,
+                                   .init = init_,
                                    .slice = groups_.tensor->rank(),
                                    .slices = groups_.tensor->size()};
     auto experts =
@@ -209,13 +256,12 @@ class SwitchT5Builder {
   }
 
   RouterPlace place(const std::string& name, uint16_t layer, int64_t experts) const {
-    const ModelConfig& model = config_.model;
-    const double deviation = std::sqrt(model.init_scale / static_cast<double>(model.d_model));
+    const int64_t d_model = config_.model.d_model;
     return {.name = name,
             .layer = layer,
             .experts = experts,
-            .d_model = model.d_model,
-            .initial = Initial::truncated_normal(deviation),
+            .d_model = d_model,
+            .initial = init_.matrix(d_model),
             .dtype = weights_,
             .memory = memory_,
             .seed = seed_};
@@ -225,6 +271,8 @@ class SwitchT5Builder {
   Memory& memory_;
   const Groups& groups_;
   DType activations_, weights_;
+  Initialisation init_;
+  LossOptions loss_;
   uint64_t seed_;
 };
 
@@ -244,8 +292,9 @@ DType precision_of(const Config& config) {
 
 std::unique_ptr<Model> make_model(const Config& config, int64_t vocabulary, Kernels& kernels,
                                   const Groups& groups) {
-  SWITCHYARD_CHECK(config.model.type == "switch_t5", config.model.type);
-  return SwitchT5Builder(config, kernels, groups).build(vocabulary);
+  const ModelBuilder builder(config, kernels, groups);
+  return config.model.is_decoder_only() ? builder.decoder_lm(vocabulary)
+                                        : builder.switch_t5(vocabulary);
 }
 
 }  // namespace switchyard

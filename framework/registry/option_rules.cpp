@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/errors.h"
+#include "config/resolve.h"
 #include "moe/top_k_router.h"
 #include "optim/adafactor.h"
 #include "optim/schedule.h"
@@ -13,35 +14,32 @@ namespace switchyard {
 
 namespace {
 
-// The stack whose router stands at `path`.
-struct RouterStack {
-  const MoeStackConfig& config;
-  std::string path;  // "moe.encoder"
-  bool causal;
-};
-
-RouterStack stack_at(const Config& config, const std::string& router_path) {
+// The stack whose router stands at `router_path`, such as "moe.encoder.router".
+StackConfig stack_at(const Config& config, const std::string& router_path) {
   const std::string path = router_path.substr(0, router_path.rfind('.'));
-  const bool encodes = path == "moe.encoder";
-  return {encodes ? config.moe.encoder : config.moe.decoder, path, !encodes};
+  for (const StackConfig& stack : stacks_of(config))
+    if (stack.moe_path == path) return stack;
+  SWITCHYARD_CHECK(false, "no stack has its router at ", router_path);
+  return {};
 }
 
-void check_overflow(const Config& config, const RouterStack& stack, const RouterTraits& traits) {
-  const std::string& type = stack.config.router.type;
-  const auto overflow = config.moe.capacity_of(stack.config).overflow;
-  const std::string place = config.origins.of(
-      {stack.path + ".capacity.overflow", "moe.capacity.overflow", stack.path + ".router.type"});
+void check_overflow(const Config& config, const StackConfig& stack, const RouterTraits& traits) {
+  const std::string& type = stack.moe->router.type;
+  const auto overflow = config.moe.capacity_of(*stack.moe).overflow;
+  const std::string place =
+      config.origins.of({stack.moe_path + ".capacity.overflow", "moe.capacity.overflow",
+                         stack.moe_path + ".router.type"});
   if (!traits.reroutes && overflow == CapacityConfig::Overflow::kReroute)
     throw ConfigError(
         fmt::format("capacity.overflow = reroute doesn't exist for the router {} of {}", type,
-                    stack.path),
-        place, fmt::format("add {}.capacity: {{overflow: drop}}", stack.path));
+                    stack.moe_path),
+        place, fmt::format("add {}.capacity: {{overflow: drop}}", stack.moe_path));
   if (!traits.takes_room && overflow == CapacityConfig::Overflow::kDropless)
     throw ConfigError(
         fmt::format("capacity.overflow = dropless contradicts the router {} of {}, which fills the "
                     "room that there is",
-                    type, stack.path),
-        place, fmt::format("add {}.capacity: {{overflow: drop}}", stack.path));
+                    type, stack.moe_path),
+        place, fmt::format("add {}.capacity: {{overflow: drop}}", stack.moe_path));
 }
 
 // A loss that no mixture's router has is inert.
@@ -51,10 +49,11 @@ void check_losses(const Config& config) {
     const std::string key = fmt::format("moe.losses.{}.coef", name);
     if (coef == 0 || !config.origins.given(key)) return;
     std::string types;
-    for (const MoeStackConfig* stack : {&config.moe.encoder, &config.moe.decoder}) {
-      if (stack->layers.is_none()) continue;
-      if (router_traits(stack->router).*has) return;
-      if (types != stack->router.type) types += (types.empty() ? "" : " and ") + stack->router.type;
+    for (const StackConfig& stack : stacks_of(config)) {
+      if (stack.moe->layers.is_none()) continue;
+      if (router_traits(stack.moe->router).*has) return;
+      const std::string& type = stack.moe->router.type;
+      if (types != type) types += (types.empty() ? "" : " and ") + type;
     }
     throw ConfigError(fmt::format("{} has no effect: the router {} has no such loss", key, types),
                       config.origins.of({key}), advice);
@@ -67,12 +66,12 @@ void check_losses(const Config& config) {
 }
 
 void check_choices(const Config& config, const std::string& path, int64_t top_k) {
-  const RouterStack stack = stack_at(config, path);
-  const int64_t fewest = config.moe.fewest_experts(stack.config);
+  const StackConfig stack = stack_at(config, path);
+  const int64_t fewest = config.moe.fewest_experts(*stack.moe);
   if (top_k <= fewest) return;
   throw ConfigError(
       fmt::format("{}.top_k = {} is more than the {} experts of a layer", path, top_k, fewest),
-      config.origins.of({path + ".top_k", stack.path + ".pyramid", "moe.experts"}),
+      config.origins.of({path + ".top_k", stack.moe_path + ".pyramid", "moe.experts"}),
       "lower it, or give the layer more experts");
 }
 
@@ -81,12 +80,13 @@ void check_expert_groups(const Config& config, const std::string& path,
                          const TopKRouterOptions& options) {
   const ExpertGroupsOptions& groups = options.groups;
   if (groups.count == 1) return;
-  const RouterStack stack = stack_at(config, path);
+  const StackConfig stack = stack_at(config, path);
   const auto refuse = [&](const std::string& what, const std::string& advice) {
-    throw ConfigError(path + ".groups: " + what,
-                      config.origins.of({path + ".groups.count", path + ".groups.top",
-                                         path + ".top_k", stack.path + ".pyramid", "moe.experts"}),
-                      advice);
+    throw ConfigError(
+        path + ".groups: " + what,
+        config.origins.of({path + ".groups.count", path + ".groups.top", path + ".top_k",
+                           stack.moe_path + ".pyramid", "moe.experts"}),
+        advice);
   };
   if (groups.top > groups.count || options.top_k % groups.top != 0)
     refuse(fmt::format("top = {} of {} groups doesn't share out top_k = {} evenly", groups.top,
@@ -102,18 +102,18 @@ void check_expert_groups(const Config& config, const std::string& path,
              "raise groups.top, or lower top_k or groups.count");
   };
   check(config.moe.experts);
-  for (const LayerExpertsConfig& own : stack.config.pyramid) check(own.experts);
+  for (const LayerExpertsConfig& own : stack.moe->pyramid) check(own.experts);
 }
 
 }  // namespace
 
 void check_router(const Options&, const Config& config, const std::string& path) {
-  const RouterStack stack = stack_at(config, path);
-  if (stack.config.layers.is_none()) return;
-  const RouterTraits& traits = router_traits(stack.config.router);
+  const StackConfig stack = stack_at(config, path);
+  if (stack.moe->layers.is_none()) return;
+  const RouterTraits& traits = router_traits(stack.moe->router);
   if (stack.causal && !traits.looks_ahead.empty())
     throw ConfigError(fmt::format("{}.type = {} looks at the future in a causal stack: {}", path,
-                                  stack.config.router.type, traits.looks_ahead),
+                                  stack.moe->router.type, traits.looks_ahead),
                       config.origins.of({path + ".type"}), "use top_k there, or another router");
   check_overflow(config, stack, traits);
   check_losses(config);
@@ -121,7 +121,7 @@ void check_router(const Options&, const Config& config, const std::string& path)
 
 void check_top_k(const Options& base, const Config& config, const std::string& path) {
   check_router(base, config, path);
-  if (stack_at(config, path).config.layers.is_none()) return;
+  if (stack_at(config, path).moe->layers.is_none()) return;
   const auto& options = dynamic_cast<const TopKRouterOptions&>(base);
   check_choices(config, path, options.top_k);
   if (options.top_k == 1 && options.normalize)
@@ -134,14 +134,14 @@ void check_top_k(const Options& base, const Config& config, const std::string& p
 }
 
 void check_weight_groups(const Options& options, const Config& config, const std::string& path) {
-  if (!config.moe.encoder.layers.is_none() || !config.moe.decoder.layers.is_none()) return;
+  if (has_experts(config)) return;
   const auto& groups = dynamic_cast<const OptimizerOptions&>(options);
   const auto check = [&](const WeightGroupOptions& group, const std::string& name) {
     if (group.learning_rate_scale == 1.0 && !group.weight_decay) return;
     const std::string key = path + ".groups." + name;
     throw ConfigError(key + " has no effect: the model has no mixture of experts",
                       config.origins.of({key + ".learning_rate_scale", key + ".weight_decay", key}),
-                      "remove it, or give moe.encoder or moe.decoder some layers");
+                      "remove it, or give some layers to the mixtures of moe");
   };
   check(groups.router, "router");
   check(groups.experts, "experts");

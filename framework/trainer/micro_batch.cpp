@@ -30,6 +30,8 @@ void MicroBatch::set_segments(Side& side, const std::vector<int32_t>& segment) {
   side.segment = segment;
   for (size_t i = 0; i < segment.size(); ++i) {
     const int64_t row = static_cast<int64_t>(i) / side.length;
+    const bool goes_on = static_cast<int64_t>(i) % side.length != 0 && segment[i] == segment[i - 1];
+    side.position.push_back(goes_on ? side.position.back() + 1 : 0);
     side.label.push_back(segment[i] == 0 ? 0 : samples_.label_of(row, segment[i]));
   }
 }
@@ -75,6 +77,7 @@ TokenRows MicroBatch::upload_side(LayerContext& ctx, const Side& side, bool with
                  .ids = to_device(ctx, side.ids),
                  .global_index = to_device(ctx, global_index),
                  .real = to_device(ctx, side.real),
+                 .position = to_device(ctx, side.position),
                  .packed = samples_.packed,
                  .labels = side.label,
                  .group_offsets = side.group_offsets,

@@ -30,7 +30,7 @@ class MicroBatch {
   struct Side {
     std::vector<int32_t> ids;
     std::vector<uint8_t> real;
-    std::vector<int32_t> segment, label;
+    std::vector<int32_t> segment, position, label;
     std::vector<int64_t> group_offsets;
     int64_t length = 0;
   };

@@ -1,5 +1,7 @@
 #include "verify/bugs_in_inputs.h"
 
+#include <algorithm>
+
 #include "config/resolve.h"
 #include "moe/router.h"
 #include "trainer/micro_batch.h"
@@ -10,13 +12,12 @@ bool draws_random_numbers(const PlantingPlace& at) {
   const Config& config = at.config;
   if (config.model.dropout > 0) return true;
   if (!at.has_mixtures()) return false;
-  const auto random = [&](const MoeStackConfig& stack) {
-    if (stack.layers.is_none()) return false;
-    return config.moe.capacity_of(stack).priority == CapacityConfig::Priority::kRandom ||
-           stack.router.as<RouterOptions>().is_random();
+  const auto random = [&](const StackConfig& stack) {
+    if (stack.moe->layers.is_none()) return false;
+    return config.moe.capacity_of(*stack.moe).priority == CapacityConfig::Priority::kRandom ||
+           stack.moe->router.as<RouterOptions>().is_random();
   };
-  return resolve_expert_dropout(config) > 0 || random(config.moe.encoder) ||
-         random(config.moe.decoder);
+  return resolve_expert_dropout(config) > 0 || std::ranges::any_of(stacks_of(config), random);
 }
 
 bool targets_differ(const PlantingPlace& at) {

@@ -1,5 +1,7 @@
 #include "verify/planted_bugs.h"
 
+#include <algorithm>
+
 #include "config/resolve.h"
 #include "moe/top_k_router.h"
 #include "optim/sgd.h"
@@ -17,9 +19,7 @@ int PlantingPlace::replicas() const {
   return static_cast<int>(ranks / resolve_expert_ranks(config, ranks));
 }
 
-bool PlantingPlace::has_mixtures() const {
-  return !config.moe.encoder.layers.is_none() || !config.moe.decoder.layers.is_none();
-}
+bool PlantingPlace::has_mixtures() const { return has_experts(config); }
 
 namespace {
 
@@ -53,11 +53,11 @@ std::string needs_two_steps(const PlantingPlace& at) {
 
 std::string needs_balance_bias(const PlantingPlace& at) {
   if (!at.has_mixtures()) return needs_mixtures(at);
-  const auto has_bias = [&](const MoeStackConfig& stack) {
-    return !stack.layers.is_none() && stack.router.type == "top_k" &&
-           stack.router.as<TopKRouterOptions>().bias_update_rate > 0;
+  const auto has_bias = [](const StackConfig& stack) {
+    return !stack.moe->layers.is_none() && stack.moe->router.type == "top_k" &&
+           stack.moe->router.as<TopKRouterOptions>().bias_update_rate > 0;
   };
-  if (!has_bias(at.config.moe.encoder) && !has_bias(at.config.moe.decoder))
+  if (std::ranges::none_of(stacks_of(at.config), has_bias))
     return "no router has a bias_update_rate";
   return needs_two_steps(at);
 }

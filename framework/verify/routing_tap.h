@@ -38,6 +38,13 @@ class RoutingTap : public Model {
   std::vector<MoeLayer*> moe_layers() override { return model_.moe_layers(); }
   void observe(LayerContext& ctx, const ModelBatch& batch) override { model_.observe(ctx, batch); }
   std::vector<MoeDecisions*> decisions() override { return model_.decisions(); }
+  Stack::Cache start(LayerContext& ctx, const TokenRows& encoder, int64_t sequences,
+                     int64_t capacity) override {
+    return model_.start(ctx, encoder, sequences, capacity);
+  }
+  TensorView step(LayerContext& ctx, const TokenRows& tokens, Stack::Cache& cache) override {
+    return model_.step(ctx, tokens, cache);
+  }
   void collect_weights(std::vector<Weight*>& weights) override { model_.collect_weights(weights); }
 
  private:

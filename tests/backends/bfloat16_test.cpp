@@ -102,6 +102,28 @@ TEST_P(BFloat16Operations, NormsSumInFloat32AndReadTheirScaleAsItIs) {
   EXPECT_NE(numbers(y)[0], static_cast<float>(BFloat16(2 * expected)));
 }
 
+// Mixtral's norms round before the product with the weight, T5's after it: both by hand.
+TEST_P(BFloat16Operations, NormsRoundWhereTheirModelDoes) {
+  std::vector<float> x, w;
+  for (int i = 0; i < 64; ++i) {
+    x.push_back(static_cast<float>(1 + i % 13) / 8);
+    w.push_back(1 + static_cast<float>(i) / 97);
+  }
+  const auto scale = device_weight<float>(device(), {64}, w);
+  const Tensor input = tensor({1, 64}, x), inverse(DType::kFloat32, {1}, device().memory());
+  const Tensor once = empty({1, 64}), twice = empty({1, 64});
+  rms_norm(context(), input, *scale, 0.0, once, inverse);
+  rms_norm(context(), input, *scale, 0.0, twice, inverse, NormRounding::kBeforeWeight);
+  const float factor = host<float>(device(), inverse)[0];
+  int different = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto rounded = static_cast<float>(BFloat16(x[i] * factor));
+    EXPECT_EQ(numbers(twice)[i], static_cast<float>(BFloat16(rounded * w[i])));
+    different += numbers(twice)[i] != numbers(once)[i];
+  }
+  EXPECT_GT(different, 3);
+}
+
 TEST_P(BFloat16Operations, LossesAndLogSumExpsAreFloat32) {
   const Tensor logits = tensor({1, 3}, {1, 2, 3}), losses(DType::kFloat64, {1}, device().memory());
   const Tensor target = device_tensor(device(), {1}, std::vector<int32_t>{0});

@@ -52,7 +52,8 @@ inline void check_test_schedule(const Options& options, const Config& config,
 
 inline const ChoiceTables& test_tables() {
   static const ChoiceTables tables({
-      {"model", {{"switch_t5", "Encoder-decoder.", {}, {}}}},
+      {"model",
+       {{"switch_t5", "Encoder-decoder.", {}, {}}, {"decoder_lm", "Decoder alone.", {}, {}}}},
       {"router",
        {{"switch", "The best expert.", [] { return std::make_unique<TestSwitch>(); }, {}},
         {"top_k", "The K best.", [] { return std::make_unique<TestTopK>(); }, {}}}},

@@ -16,6 +16,9 @@ struct AttentionCase {
   bool cross = false, causal = false, masked = false, biased = false;
   double dropout = 0.0, scale = 1.0;
   Write keys_write = Write::kAccumulate;
+  int64_t kv_heads = 3, window = 0;
+  QkNorm qk_norm = QkNorm::kNone;
+  bool rotary = false;
 };
 
 void PrintTo(const AttentionCase& test_case, std::ostream* out) { *out << test_case.name; }
@@ -31,8 +34,12 @@ class AttentionCheck : public LayerCase {
                {.d_model = kModel,
                 .d_kv = kWidth,
                 .heads = kHeads,
+                .kv_heads = test_case.kv_heads,
                 .scale = test_case.scale,
                 .causal = test_case.causal,
+                .window = test_case.window,
+                .qk_norm = test_case.qk_norm,
+                .norm_epsilon = 1e-2,
                 .dropout = test_case.dropout,
                 .layer = 3},
                DType::kFloat64, memory(), 1),
@@ -59,13 +66,13 @@ class AttentionCheck : public LayerCase {
 
   double objective() {
     release();
-    const TensorView y = layer_.forward(ctx(), queries(), keys(), view(bias_), saved_);
+    const TensorView y = layer_.forward(ctx(), queries(), keys(), positions(), saved_);
     return projection(y, dy_);
   }
 
   void backward() {
     for (Weight* weight : layer_.weights()) weight->begin_step();
-    layer_.backward(ctx(), queries(), keys(), view(bias_), saved_, dy_, dx_,
+    layer_.backward(ctx(), queries(), keys(), positions(), saved_, dy_, dx_,
                     case_.cross ? dmemory_ : dx_, case_.keys_write, view(dbias_));
   }
 
@@ -89,6 +96,14 @@ class AttentionCheck : public LayerCase {
  private:
   static TensorView view(const std::optional<Tensor>& tensor) {
     return tensor ? tensor->view() : TensorView();
+  }
+  PositionEncoding positions() {
+    PositionEncoding encoding{.distance_bias = view(bias_)};
+    if (case_.rotary) {
+      encoding.rotation = ctx().saved.allocate(DType::kFloat64, {x_.shape()[0], kWidth});
+      rotary_table(ctx(), queries().rows.position, 100.0, encoding.rotation);
+    }
+    return encoding;
   }
   AttentionLayer::Source queries() {
     // In self-attention the rows carry the mask of the keys.
@@ -127,6 +142,25 @@ INSTANTIATE_TEST_SUITE_P(
                       .masked = true,
                       .biased = true,
                       .dropout = 0.3},
+        AttentionCase{.name = "grouped_rotary_window",
+                      .causal = true,
+                      .scale = 0.5,
+                      .kv_heads = 1,
+                      .window = 2,
+                      .rotary = true},
+        AttentionCase{.name = "norm_of_each_head",
+                      .causal = true,
+                      .masked = true,
+                      .dropout = 0.3,
+                      .kv_heads = 1,
+                      .qk_norm = QkNorm::kPerHead,
+                      .rotary = true},
+        AttentionCase{.name = "norm_of_all_heads",
+                      .causal = true,
+                      .biased = true,
+                      .kv_heads = 1,
+                      .qk_norm = QkNorm::kWhole,
+                      .rotary = true},
         AttentionCase{.name = "cross", .cross = true, .keys_write = Write::kOverwrite},
         AttentionCase{
             .name = "cross_masked", .cross = true, .masked = true, .keys_write = Write::kOverwrite},
@@ -171,7 +205,7 @@ TEST(AttentionLayer, DoesNotScaleScores) {
   set_numbers(rank.ctx(), normal_numbers("x", {2, 64}, 0.25), x);
   AttentionLayer::Saved saved;
   const AttentionLayer::Source source{rows.rows(), x};
-  const TensorView y = layer.forward(rank.ctx(), source, source, TensorView(), saved);
+  const TensorView y = layer.forward(rank.ctx(), source, source, {}, saved);
 
   const double *a = x.data<double>(), *b = a + 64;
   const double aa = std::inner_product(a, b, a, 0.0), ab = std::inner_product(a, b, b, 0.0);

@@ -38,13 +38,14 @@ class HeadCheck : public LayerCase {
   explicit HeadCheck(bool tied, const LossOptions& options = {})
       : options_(options),
         rows_(kBatch, memory()),
-        embedding_("table", kVocabulary, kModel, DType::kFloat64, memory(), 1),
+        embedding_("table", kVocabulary, kModel, {}, DType::kFloat64, memory(), 1),
         targets_(DType::kInt32, {rows_.tokens()}),
         dh_(normal_tensor("dh", {rows_.tokens(), kModel})) {
     if (tied) {
-      head_.emplace(embedding_.table(), options);
+      head_.emplace(embedding_.table(), LmHead::t5_scale(embedding_.table()), options);
     } else {
-      head_.emplace("lm_head", kVocabulary, kModel, 1.0, DType::kFloat64, memory(), 1, options);
+      head_.emplace("lm_head", kVocabulary, kModel, Initialisation(), DType::kFloat64, memory(), 1,
+                    options);
     }
     set_normal_weights(ctx(), embedding_.weights(), 1);
     set_normal_weights(ctx(), head_->weights(), 1);
@@ -153,9 +154,9 @@ TEST(LmHead, IgnoredTargetsHaveNoGradient) {
 // Parity 8.5: tied logits are D^-1/2 times those of an untied head with the same weights.
 TEST(LmHead, ScalesOnlyWhenTied) {
   LayerCase layer;
-  EmbeddingLayer embedding("table", kVocabulary, kModel, DType::kFloat64, layer.memory(), 1);
-  LmHead tied(embedding.table());
-  LmHead untied("lm_head", kVocabulary, kModel, 1.0, DType::kFloat64, layer.memory(), 1);
+  EmbeddingLayer embedding("table", kVocabulary, kModel, {}, DType::kFloat64, layer.memory(), 1);
+  LmHead tied(embedding.table(), LmHead::t5_scale(embedding.table()));
+  LmHead untied("lm_head", kVocabulary, kModel, {}, DType::kFloat64, layer.memory(), 1);
   set_numbers(layer.ctx(), numbers_of(layer.ctx(), embedding.table().master()),
               untied.weights().front()->master());
   const Tensor h = layer.normal_tensor("h", {3, kModel});
@@ -169,7 +170,7 @@ TEST(LmHead, ScalesOnlyWhenTied) {
 
 TEST(EmbeddingLayer, CopiesRowsUnscaled) {
   LayerCase layer;
-  EmbeddingLayer embedding("table", kVocabulary, kModel, DType::kFloat64, layer.memory(), 1);
+  EmbeddingLayer embedding("table", kVocabulary, kModel, {}, DType::kFloat64, layer.memory(), 1);
   const BatchRows rows(kBatch, layer.memory());
   const TensorView y = embedding.forward(layer.ctx(), rows.rows(), DType::kFloat64);
   const double* table = embedding.table().master().data<double>();

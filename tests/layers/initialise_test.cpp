@@ -177,13 +177,13 @@ TEST(Initialise, LayersUseTheirDeviations) {
   expect_deviation(*qkvo[1], 1 / std::sqrt(80.0));
   expect_deviation(*qkvo[2], 1 / std::sqrt(80.0));
   expect_deviation(*qkvo[3], 1 / std::sqrt(150.0));
-  DenseFfn ffn("f", {.d_model = model, .d_ff = wide, .init_scale = 0.1}, DType::kFloat64, memory,
-               1);
+  DenseFfn ffn("f", {.d_model = model, .d_ff = wide, .init = {.scale = 0.1}}, DType::kFloat64,
+               memory, 1);
   expect_deviation(*ffn.weights()[0], kCut * std::sqrt(0.1 / 80.0));
   expect_deviation(*ffn.weights()[1], kCut * std::sqrt(0.1 / 120.0));
-  EmbeddingLayer embedding("e", 200, model, DType::kFloat64, memory, 1);
+  EmbeddingLayer embedding("e", 200, model, {}, DType::kFloat64, memory, 1);
   expect_deviation(embedding.table(), 1);
-  LmHead head("h", 200, model, 0.1, DType::kFloat64, memory, 1);
+  LmHead head("h", 200, model, {.scale = 0.1}, DType::kFloat64, memory, 1);
   expect_deviation(*head.weights()[0], kCut * std::sqrt(0.1 / 80.0));
   RelativePositionBias bias("b", {.buckets = 64, .max_distance = 128, .heads = 60}, DType::kFloat64,
                             memory, 1);

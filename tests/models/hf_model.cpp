@@ -62,12 +62,13 @@ std::string hf_name(const std::string& name) {
          hf_name_in_block(rest.substr(end + 1), stack == "decoder") + ".weight";
 }
 
-std::vector<std::string> load_hf_weights(ExecContext& ctx, const std::vector<Weight*>& weights,
-                                         const SafetensorsFile& file) {
+std::vector<std::string> load_hf_weights(
+    ExecContext& ctx, const std::vector<Weight*>& weights, const SafetensorsFile& file,
+    const std::function<std::string(const std::string&)>& name_of) {
   std::set<std::string> left;
   for (const StoredTensor& tensor : file.tensors()) left.insert(tensor.name);
   for (const NamedSlice& slice : slices_of(weights)) {
-    const std::string name = hf_name(slice.name);
+    const std::string name = name_of(slice.name);
     const Tensor tensor = file.read(name);
     const float* data = tensor.data<float>();
     SWITCHYARD_CHECK(tensor.shape() == slice.master().shape(), name, " ", tensor.shape(),

@@ -22,8 +22,10 @@ std::string hf_name(const std::string& name);
 
 // Sets every weight from its tensor; returns the tensors of the file that no weight took. Throws
 // CheckpointError where a tensor is missing, and fails a check where shapes differ.
-std::vector<std::string> load_hf_weights(ExecContext& ctx, const std::vector<Weight*>& weights,
-                                         const SafetensorsFile& file);
+//   name_of  from a tensor of ours to one of the file
+std::vector<std::string> load_hf_weights(
+    ExecContext& ctx, const std::vector<Weight*>& weights, const SafetensorsFile& file,
+    const std::function<std::string(const std::string&)>& name_of = hf_name);
 
 // Sequences of one length as a stack reads them.
 struct Sequences {

@@ -328,7 +328,7 @@ TEST_P(Parity, EncoderWithoutScaleAndWithOneBias) {
   const Groups groups = make_groups(*world, 1);
   const auto kernels = GetParam().make_kernels();
   Workspace workspace(*kernels, groups, 0);
-  EmbeddingLayer embedding("shared_embedding", options.vocabulary, options.d_model, dtype,
+  EmbeddingLayer embedding("shared_embedding", options.vocabulary, options.d_model, {}, dtype,
                            kernels->memory(), 0);
   Stack encoder(
       stack_options(options, StackKind::kEncoder),

@@ -38,17 +38,18 @@ ModelOptions tiny_options() {
 bool is_sparse(int64_t step, int64_t block) { return step > 0 && (step == 1 || block % step == 1); }
 
 Stack::Options stack_options(const ModelOptions& options, StackKind kind) {
-  return {.block = {.d_model = options.d_model,
-                    .d_kv = options.d_kv,
-                    .heads = options.heads,
-                    .norm_epsilon = options.norm_epsilon,
-                    .dropout = options.dropout,
-                    .stack = kind},
-          .position_bias = {.buckets = options.buckets,
-                            .max_distance = options.max_distance,
-                            .heads = options.heads,
-                            .bidirectional = kind == StackKind::kEncoder},
-          .recompute = options.recompute};
+  return {
+      .block = {.d_model = options.d_model,
+                .d_kv = options.d_kv,
+                .heads = options.heads,
+                .norm_epsilon = options.norm_epsilon,
+                .dropout = options.dropout,
+                .stack = kind},
+      .position_bias = RelativePositionBias::Options{.buckets = options.buckets,
+                                                     .max_distance = options.max_distance,
+                                                     .heads = options.heads,
+                                                     .bidirectional = kind == StackKind::kEncoder},
+      .recompute = options.recompute};
 }
 
 static std::unique_ptr<FeedForward> make_moe(const ModelOptions& options, const std::string& name,
@@ -58,23 +59,22 @@ static std::unique_ptr<FeedForward> make_moe(const ModelOptions& options, const 
   router_options.jitter = options.jitter;
   const ExpertRange here =
       experts_of_rank(options.experts, groups.expert->size(), groups.expert->rank());
-  const double deviation = std::sqrt(options.init_scale / static_cast<double>(options.d_model));
-  auto router =
-      std::make_unique<TopKRouter>(TopKRouterOptions(router_options),
-                                   RouterPlace{.name = name + ".router",
-                                               .layer = layer,
-                                               .experts = options.experts,
-                                               .d_model = options.d_model,
-                                               .initial = Initial::truncated_normal(deviation),
-                                               .dtype = dtype,
-                                               .memory = memory,
-                                               .seed = seed});
+  auto router = std::make_unique<TopKRouter>(
+      TopKRouterOptions(router_options),
+      RouterPlace{.name = name + ".router",
+                  .layer = layer,
+                  .experts = options.experts,
+                  .d_model = options.d_model,
+                  .initial = Initialisation{options.init_scale}.matrix(options.d_model),
+                  .dtype = dtype,
+                  .memory = memory,
+                  .seed = seed});
   const Experts::Options expert_options{.d_model = options.d_model,
                                         .d_ff = options.d_ff,
                                         .activation = options.activation,
                                         .dropout = options.expert_dropout,
                                         .layer = layer,
-                                        .init_scale = options.init_scale};
+                                        .init = {.scale = options.init_scale}};
   auto experts =
       std::make_unique<Experts>(name + ".expert", here, expert_options, dtype, memory, seed);
   return std::make_unique<MoeLayer>(name, layer, std::move(router), std::move(experts),
@@ -100,7 +100,7 @@ std::vector<std::unique_ptr<FeedForward>> make_feed_forwards(const ModelOptions&
                                   .activation = options.activation,
                                   .dropout = options.dropout,
                                   .layer = layer,
-                                  .init_scale = options.init_scale};
+                                  .init = {.scale = options.init_scale}};
       all.push_back(std::make_unique<DenseFfn>(name + ".ffn", ffn, dtype, memory, seed));
     }
   }
@@ -111,7 +111,7 @@ std::unique_ptr<SwitchT5> make_switch_t5(const ModelOptions& options, DType dtyp
                                          const Groups& groups, uint64_t seed) {
   const SwitchT5::Options model{.vocabulary = options.vocabulary,
                                 .tie_embeddings = options.tie_embeddings,
-                                .init_scale = options.init_scale,
+                                .init = {.scale = options.init_scale},
                                 .loss = options.output_loss,
                                 .encoder = stack_options(options, StackKind::kEncoder),
                                 .decoder = stack_options(options, StackKind::kDecoder)};

@@ -13,8 +13,9 @@ namespace switchyard::test {
 
 struct GlobalBatch {
   int64_t sequences = 0, length = 0, group_sequences = 1;
-  std::vector<uint8_t> real = {};  // [sequences * length]; empty: no padding
-  std::vector<int32_t> ids = {};   // the same; empty: zeros
+  std::vector<uint8_t> real = {};      // [sequences * length]; empty: no padding
+  std::vector<int32_t> ids = {};       // the same; empty: zeros
+  std::vector<int32_t> position = {};  // the same; empty: as in the sequence
 
   int64_t tokens() const { return sequences * length; }
   // The last group may be smaller.
@@ -50,11 +51,17 @@ class BatchRows {
     std::vector<int64_t> index(static_cast<size_t>(tokens));
     std::iota(index.begin(), index.end(), first_token_);
     const auto real = part_of(batch.real, uint8_t{1}, tokens);
+    std::vector<int32_t> position(static_cast<size_t>(tokens));
+    for (int64_t t = 0; t < tokens; ++t) {
+      position[static_cast<size_t>(t)] = static_cast<int32_t>(t % batch.length);
+    }
+    if (!batch.position.empty()) position = part_of(batch.position, int32_t{0}, tokens);
     rows_ = {.sequences = group_sequences_.back(),
              .length = batch.length,
              .ids = hold(part_of(batch.ids, int32_t{0}, tokens), memory),
              .global_index = hold(index, memory),
              .real = hold(real, memory),
+             .position = hold(position, memory),
              .group_offsets = group_offsets_,
              .group_sequences = group_sequences_,
              .group_tokens = batch.group_sequences * batch.length,

@@ -1,4 +1,4 @@
-// Cases of Attention, with the distance bias that T5 adds to its scores.
+// Cases of Attention, with the distance bias that T5 adds to its scores, and of Rotary.
 #include "support/op_cases.h"
 
 namespace switchyard::test {
@@ -9,6 +9,7 @@ struct AttentionCase {
   int64_t batch = 2, queries = 5, keys = 5, heads = 3, key_heads = 3, width = 4;
   bool causal = false;
   int64_t window = 0;
+  int64_t query_start = 0;
   double scale = 1;
   Numbers key_segment = {}, query_segment = {};  // [batch, keys], [batch, queries]; empty: absent
   std::vector<int64_t> bucket = {};  // of each distance, for a bias table; empty: no bias
@@ -53,6 +54,7 @@ AttentionInput attention_input(const AttentionCase& c, OpRun& run) {
   }
   in.mask.causal = c.causal;
   in.mask.window = c.window;
+  in.mask.query_start = c.query_start;
   in.scale = c.scale;
   in.dropout_rate = c.dropout_rate;
   in.random = {{.seed = 7, .step = 2, .layer = 1, .purpose = Purpose::kAttentionDropout},
@@ -112,6 +114,31 @@ std::vector<int64_t> buckets(int64_t distances) {
   return bucket;
 }
 
+// Positions repeat, jump and go back, as in packed rows and padded batches.
+OpCase rotary_case(const std::string& name, const Numbers& position, int64_t heads, int64_t width) {
+  const auto rows = static_cast<int64_t>(position.size());
+  const Shape shape{rows, heads, width};
+  const auto table = [=](ExecContext& ctx, OpRun& run) {
+    const TensorView angles = run.saved("table", {rows, width}, Element::kAccurate);
+    rotary_table(ctx, run.in("position"), 1e6, angles);
+    return angles;
+  };
+  return {
+      .name = "rotary_" + name,
+      .inputs = {normal("x", shape), given("position", Element::kInt32, {rows}, position)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const TensorView y = run.output("y", shape);
+            copy(ctx, run.in("x"), y);
+            rotate(ctx, y, table(ctx, run), Rotation::kForward, y);
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            rotate(ctx, run.d_output("y"), table(ctx, run), Rotation::kBackward, run.d_input("x"));
+          },
+  };
+}
+
 }  // namespace
 
 void add_attention_cases(std::vector<OpCase>& cases) {
@@ -139,6 +166,25 @@ void add_attention_cases(std::vector<OpCase>& cases) {
                                   .causal = true,
                                   .window = 4,
                                   .scale = 0.5}));
+  // Generation: the queries stand behind keys of earlier calls, and the last key isn't there yet.
+  cases.push_back(attention_case({.name = "grouped_query_window_late",
+                                  .queries = 3,
+                                  .keys = 9,
+                                  .heads = 6,
+                                  .key_heads = 2,
+                                  .causal = true,
+                                  .window = 4,
+                                  .query_start = 5,
+                                  .bucket = buckets(11)}));
+  cases.push_back(attention_case({.name = "late_left_padded",
+                                  .queries = 1,
+                                  .keys = 6,
+                                  .causal = true,
+                                  .query_start = 4,
+                                  .key_segment = {0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0}}));
+  cases.push_back(rotary_case("no_rows", {}, 2, 4));
+  cases.push_back(rotary_case("positions", {0, 1, 2, 1000, 0, 7}, 3, 10));
+  cases.push_back(rotary_case("wide", {31, 32767}, 2, 128));
   cases.push_back(attention_case({.name = "packed",
                                   .causal = true,
                                   .key_segment = {1, 1, 2, 2, 2, 1, 2, 3, 3, 0},

@@ -6,16 +6,18 @@
 namespace switchyard::test {
 namespace {
 
-OpCase rms_norm_case(int64_t rows, int64_t columns, double size, double epsilon) {
+OpCase rms_norm_case(int64_t rows, int64_t columns, double size, double epsilon,
+                     NormRounding rounding = NormRounding::kOnce) {
   return {
       .name = "rms_norm_" + std::to_string(rows) + "x" + std::to_string(columns) +
-              (size < 1 ? "_small" : ""),
+              (size < 1 ? "_small" : "") +
+              (rounding == NormRounding::kBeforeWeight ? "_rounded_before_weight" : ""),
       .inputs = {normal("x", {rows, columns}, size)},
       .weights = {normal_weight("w", {columns})},
       .run =
           [=](ExecContext& ctx, OpRun& run) {
             rms_norm(ctx, run.in("x"), run.weight("w"), epsilon, run.output("y", {rows, columns}),
-                     run.saved("inverse_rms", {rows}, Element::kAccurate));
+                     run.saved("inverse_rms", {rows}, Element::kAccurate), rounding);
           },
       .backward =
           [=](ExecContext& ctx, OpRun& run) {
@@ -390,6 +392,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases) {
   cases.push_back(rms_norm_case(1, 7, 1, 1e-6));
   cases.push_back(rms_norm_case(0, 8, 1, 1e-6));
   cases.push_back(rms_norm_case(33, 65, 1, 1e-5));
+  cases.push_back(rms_norm_case(9, 33, 1, 1e-5, NormRounding::kBeforeWeight));
   cases.push_back(rms_norm_case(3, 16, 1e-3, 1e-6));  // epsilon counts as much as the mean square
   cases.push_back(rms_norm_residual_case());
 

@@ -29,12 +29,30 @@ optimizer: {type: adamw}
 schedule: {type: linear_warmup_cosine, learning_rate: 0.003, warmup_steps: 5}
 )";
 
+// Every layer a mixture, as in Mixtral; the inputs of the source aren't read.
+constexpr const char* kSmallDecoderConfig = R"(
+name: small
+device: cpu
+model: {type: decoder_lm, d_model: 24, d_ff: 20, heads: 4, kv_heads: 2, layers: 2, dropout: 0.1,
+        activation: swiglu, sliding_window: 5, qk_norm: per_head, tie_embeddings: false}
+moe:
+  experts: 5
+  group_sequences: 2
+  losses: {load_balance: {coef: 0.05}, router_z: {coef: 0.01}}
+  layers: all
+  router: {type: switch, jitter: 0.05}
+train: {steps: 30, batch_sequences: 16, clip_norm: 0.5}
+optimizer: {type: adamw}
+schedule: {type: linear_warmup_cosine, learning_rate: 0.003, warmup_steps: 5}
+)";
+
 VerifyCase make_case(const LayoutCase& layout, int ranks, int expert_group, int expert_tensor) {
   std::vector<std::string> overrides = layout.overrides;
   overrides.push_back("parallel.expert=" + std::to_string(expert_group));
   overrides.push_back("parallel.expert_tensor=" + std::to_string(expert_tensor));
   return {.name = layout.name,
-          .config = parse_config(kSmallConfig, "small.yaml", overrides, choice_tables()),
+          .config = parse_config(layout.decoder_only ? kSmallDecoderConfig : kSmallConfig,
+                                 "small.yaml", overrides, choice_tables()),
           .ranks = ranks};
 }
 
@@ -104,6 +122,18 @@ std::vector<LayoutCase> threaded_layouts() {
       {"two_passes_recomputed_4x2", 4, 2, two_passes},
       {"rerouted_on_one_node_2x2", 2, 2, rerouted},
       {"in_rounds_on_two_nodes_4x4", 4, 4, in_rounds},
+      {.name = "decoder_only_2x2", .ranks = 2, .expert_group = 2, .decoder_only = true},
+      {.name = "decoder_only_4x2",
+       .ranks = 4,
+       .expert_group = 2,
+       .overrides = {"moe.capacity.overflow=dropless", "train.recompute=blocks",
+                     "train.micro_batches=2"},
+       .decoder_only = true},
+      {.name = "decoder_only_bfloat16_3x3",
+       .ranks = 3,
+       .expert_group = 3,
+       .overrides = half,
+       .decoder_only = true},
       {"all_to_one_expert_2x2", 2, 2, {}, true},
       {"all_to_one_expert_4x4", 4, 4, {}, true},
       {.name = "sliced_2x2x2", .ranks = 2, .expert_group = 2, .expert_tensor = 2},

@@ -18,6 +18,7 @@ struct LayoutCase {
   // 0. Ranks without expert 0 send all their tokens away, and all other experts stay without one.
   bool all_to_expert_0 = false;
   int expert_tensor = 1;
+  bool decoder_only = false;  // of the small decoder-only config
 };
 void PrintTo(const LayoutCase& layout, std::ostream* out);
 

@@ -30,6 +30,21 @@ train: {steps: 8, batch_sequences: 16, clip_norm: 0.5, reduction: ordered}
 optimizer: {type: adamw}
 schedule: {type: linear_warmup_cosine, learning_rate: 0.003, warmup_steps: 2}
 )";
+constexpr const char* kDecoderConfig = R"(
+name: ordered
+device: cpu
+model: {type: decoder_lm, d_model: 24, d_ff: 20, heads: 4, kv_heads: 2, layers: 2, dropout: 0.1,
+        activation: swiglu, qk_norm: per_head}
+moe:
+  experts: 5
+  group_sequences: 2
+  losses: {load_balance: {coef: 0.05}, router_z: {coef: 0.01}}
+  layers: all
+  router: {type: switch, jitter: 0.05}
+train: {steps: 8, batch_sequences: 16, clip_norm: 0.5, reduction: ordered}
+optimizer: {type: adamw}
+schedule: {type: linear_warmup_cosine, learning_rate: 0.003, warmup_steps: 2}
+)";
 constexpr int kSteps = 4;
 
 struct Layout {
@@ -37,6 +52,7 @@ struct Layout {
   int ranks = 1, expert_group = 1;
   std::vector<std::string> overrides = {};
   int threads = 1;
+  const char* config = kConfig;
 };
 
 // Weights, optimizer state and what each step reported, byte by byte, under global names.
@@ -80,7 +96,7 @@ class Bits {
 void train(const Layout& layout, Collectives& world, Bits& bits) {
   std::vector<std::string> overrides = layout.overrides;
   overrides.push_back("parallel.expert=" + std::to_string(layout.expert_group));
-  const Config config = parse_config(kConfig, "ordered.yaml", overrides, choice_tables());
+  const Config config = parse_config(layout.config, "ordered.yaml", overrides, choice_tables());
   const RandomSource source(11, 7, 128);
   RunParts parts(config, 128, world, layout.threads);
   TrainStep step(
@@ -130,6 +146,7 @@ const std::vector<Layout>& layouts() {
 struct Setting {
   std::string name;
   std::vector<std::string> overrides;
+  const char* config = kConfig;
 };
 
 class OrderedLayouts : public testing::TestWithParam<Setting> {};
@@ -137,9 +154,10 @@ class OrderedLayouts : public testing::TestWithParam<Setting> {};
 TEST_P(OrderedLayouts, HaveTheBitsOfOneRank) {
   const std::vector<std::string>& overrides = GetParam().overrides;
   Bits reference;
-  run({"one", 1, 1, overrides}, reference);
+  run({"one", 1, 1, overrides, 1, GetParam().config}, reference);
   for (Layout layout : layouts()) {
     SCOPED_TRACE(layout.name);
+    layout.config = GetParam().config;
     layout.overrides.insert(layout.overrides.end(), overrides.begin(), overrides.end());
     Bits bits;
     run(layout, bits);
@@ -151,6 +169,7 @@ const Setting kSettings[] = {
     {"cpu", {}},
     {"cpu_bfloat16", {"train.precision=bfloat16", "moe.expert_dropout=0.2"}},
     {"reference", {"device=reference"}},
+    {"decoder_only", {}, kDecoderConfig},
     {"adafactor", {"optimizer.type=adafactor", "moe.capacity.priority=random"}},
     {"rerouted", {"moe.capacity.overflow=reroute", "moe.wire_dtype=bfloat16"}},
     {"dropless",

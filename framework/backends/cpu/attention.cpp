@@ -65,8 +65,9 @@ class Heads {
       v.same_segment = true;
       v.wanted = mask.query_segment.data<int32_t>()[b * queries + i];
     }
-    if (mask.causal) v.end = std::min(keys, i + 1);
-    if (mask.window > 0) v.begin = std::clamp<int64_t>(i - mask.window + 1, 0, keys);
+    const int64_t position = mask.query_start + i;
+    if (mask.causal) v.end = std::min(keys, position + 1);
+    if (mask.window > 0) v.begin = std::clamp<int64_t>(position - mask.window + 1, 0, keys);
     return v;
   }
 

@@ -32,7 +32,7 @@ std::vector<Part> parts_of(LeafOffsets leaves) {
 }  // namespace
 
 void CpuKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& weight, double epsilon,
-                          TensorView y_view, TensorView inverse_rms) {
+                          NormRounding rounding, TensorView y_view, TensorView inverse_rms) {
   const int64_t columns = x_view.shape()[1];
   const float* w = weight.master().data<float>();
   float* inverse = inverse_rms.data<float>();
@@ -47,7 +47,14 @@ void CpuKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& weight,
         const float mean = loops_.sum_of_squares(columns, row) / static_cast<float>(columns);
         inverse[t] = 1.0f / std::sqrt(mean + static_cast<float>(epsilon));
         float* normed = cpu::target(y + t * columns, buffer.data());
-        loops_.scale_by_row(columns, row, inverse[t], w, normed);
+        if (rounding == NormRounding::kBeforeWeight && !std::is_same_v<T, float>) {
+          loops_.scale(columns, row, inverse[t], normed);
+          cpu::store(loops_, columns, normed, y + t * columns);
+          const float* rounded = cpu::load(loops_, columns, y + t * columns, normed);
+          loops_.multiply(columns, rounded, w, normed);
+        } else {
+          loops_.scale_by_row(columns, row, inverse[t], w, normed);
+        }
         cpu::store(loops_, columns, normed, y + t * columns);
       }
     });

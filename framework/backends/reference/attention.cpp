@@ -41,8 +41,9 @@ class Heads {
 
   bool visible(int64_t b, int64_t i, int64_t j) const {
     const AttentionMask& mask = in_.mask;
-    if (mask.causal && j > i) return false;
-    if (mask.window > 0 && j <= i - mask.window) return false;
+    const int64_t position = mask.query_start + i;
+    if (mask.causal && j > position) return false;
+    if (mask.window > 0 && j <= position - mask.window) return false;
     if (mask.key_segment.absent()) return true;
     const int32_t segment = mask.key_segment.data<int32_t>()[b * keys + j];
     if (segment == 0) return false;

@@ -9,7 +9,8 @@ using reference::Accurate;
 using reference::Matrix;
 
 void ReferenceKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& weight,
-                                double epsilon, TensorView y_view, TensorView inverse_rms) {
+                                double epsilon, NormRounding rounding, TensorView y_view,
+                                TensorView inverse_rms) {
   reference::with_activation(x_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Accurate<T>;
@@ -22,7 +23,10 @@ void ReferenceKernels::rms_norm(ExecContext&, TensorView x_view, const Weight& w
       const A inverse = 1 / std::sqrt(mean + static_cast<A>(epsilon));
       inverse_rms.data<A>()[t] = inverse;
       for (int64_t d = 0; d < x.columns(); ++d) {
-        y(t, d) = static_cast<T>(x(t, d) * inverse * w[d]);
+        A normed = x(t, d) * inverse;
+        if (rounding == NormRounding::kBeforeWeight)
+          normed = static_cast<A>(static_cast<T>(normed));
+        y(t, d) = static_cast<T>(normed * w[d]);
       }
     }
   });

@@ -40,9 +40,14 @@ class ReferenceKernels final : public Kernels {
                           TensorView dq, TensorView dk, TensorView dv,
                           TensorView ddistance_bias) override;
 
+  // Rotary
+  void rotary_table(ExecContext& ctx, TensorView position, double theta, TensorView table) override;
+  void rotate(ExecContext& ctx, TensorView x, TensorView table, Rotation rotation,
+              TensorView y) override;
+
   // Norm
-  void rms_norm(ExecContext& ctx, TensorView x, const Weight& w, double epsilon, TensorView y,
-                TensorView inverse_rms) override;
+  void rms_norm(ExecContext& ctx, TensorView x, const Weight& w, double epsilon,
+                NormRounding rounding, TensorView y, TensorView inverse_rms) override;
   void rms_norm_backward(ExecContext& ctx, TensorView x, TensorView inverse_rms, TensorView dy,
                          LeafOffsets leaves, TensorView dx, Write write, Weight& w) override;
 
