@@ -18,7 +18,7 @@ namespace {
 // The model of a config on one rank.
 class ConfiguredModel {
  public:
-  ConfiguredModel(const Arithmetic& arithmetic, const std::string& yaml)
+  ConfiguredModel(const Arithmetic& arithmetic, const std::string& yaml, int64_t vocabulary)
       : config_(parse_config(yaml, "test.yaml", {}, choice_tables())),
         world_(make_single_collectives()),
         groups_(make_groups(*world_, 1)),
@@ -27,7 +27,7 @@ class ConfiguredModel {
     config_.train.precision = arithmetic.dtype == DType::kFloat64
                                   ? TrainConfig::Precision::kFloat64
                                   : TrainConfig::Precision::kFloat32;
-    model_ = make_model(config_, *config_.model.vocabulary, *kernels_, groups_);
+    model_ = make_model(config_, vocabulary, *kernels_, groups_);
   }
 
   Model& model() { return *model_; }
@@ -92,28 +92,28 @@ int64_t experts_of(const nlohmann::json& hf) {
   return hf.contains("num_local_experts") ? hf["num_local_experts"] : hf["num_experts"];
 }
 
-std::string yaml_of(const HfDecoder& model) {
+//   load_balance  coefficient of the loss
+std::string yaml_of(const HfDecoder& model, int load_balance = 1) {
   const nlohmann::json hf = hf_config(model);
   const int64_t width = hf["hidden_size"], heads = hf["num_attention_heads"];
   std::ostringstream yaml;
-  yaml
-      << "device: reference\nmodel: {type: decoder_lm, activation: swiglu, dropout: 0, vocabulary: "
-      << hf["vocab_size"] << ", d_model: " << width << ", heads: " << heads
-      << ", kv_heads: " << hf["num_key_value_heads"]
-      << ", d_kv: " << hf.value("head_dim", width / heads)
-      << ", d_ff: " << hf.value("moe_intermediate_size", hf["intermediate_size"].get<int64_t>())
-      << ", layers: " << hf["num_hidden_layers"] << ", rope_theta: " << hf["rope_theta"]
-      << ", norm_epsilon: " << hf["rms_norm_eps"] << ", qk_norm: " << model.qk_norm
-      << ", tie_embeddings: " << hf["tie_word_embeddings"];
+  yaml << std::boolalpha;
+  yaml << "device: reference\nmodel: {type: decoder_lm, activation: swiglu, dropout: 0, d_model: "
+       << width << ", heads: " << heads << ", kv_heads: " << hf["num_key_value_heads"]
+       << ", d_kv: " << hf.value("head_dim", width / heads)
+       << ", d_ff: " << hf.value("moe_intermediate_size", hf["intermediate_size"].get<int64_t>())
+       << ", layers: " << hf["num_hidden_layers"] << ", rope_theta: " << hf["rope_theta"]
+       << ", norm_epsilon: " << hf["rms_norm_eps"] << ", qk_norm: " << model.qk_norm
+       << ", tie_embeddings: " << hf["tie_word_embeddings"];
   if (hf.contains("sliding_window") && hf["sliding_window"].is_number()) {
     yaml << ", sliding_window: " << hf["sliding_window"];
   }
   yaml << "}\nmoe: {experts: " << experts_of(hf)
-       << ", layers: all, capacity: {overflow: dropless}, losses: {load_balance: {coef: 1}}, "
+       << ", layers: all, capacity: {overflow: dropless}, losses: {load_balance: {coef: "
+       << load_balance << "}}, "
        << "router: {type: top_k, top_k: " << hf["num_experts_per_tok"]
        << ", normalize: " << hf.value("norm_topk_prob", true) << "}}\n";
-  std::string text = yaml.str();
-  return text;
+  return yaml.str();
 }
 
 std::string hf_decoder_name(const HfDecoder& model, const std::string& name) {
@@ -148,11 +148,14 @@ class DecoderParity : public testing::TestWithParam<std::tuple<Arithmetic, HfDec
   DecoderParity()
       : hf_(std::get<1>(GetParam())),
         golden_(file_of(hf_, "golden.safetensors")),
-        model_(arithmetic(), yaml_of(hf_)) {
+        model_(arithmetic(), yaml_of(hf_), hf_config(hf_)["vocab_size"]) {
+    load_weights(model_);
+  }
+  void load_weights(ConfiguredModel& model) const {
     const SafetensorsFile weights =
         SafetensorsFile::open(golden_path(file_of(hf_, "model.safetensors")));
-    LayerContext ctx = model_.context();
-    EXPECT_THAT(load_hf_weights(ctx, model_.model().weights(), weights,
+    LayerContext ctx = model.context();
+    EXPECT_THAT(load_hf_weights(ctx, model.model().weights(), weights,
                                 [&](const std::string& name) { return hf_name(name); }),
                 testing::IsEmpty());
   }
@@ -240,7 +243,6 @@ TEST_P(DecoderParity, LogitsLossAndRouting) {
   model_.release();
 }
 
-// transformers tells packed documents by positions that start again.
 TEST_P(DecoderParity, PackedDocumentsDoNotSeeEachOther) {
   const std::vector<int32_t> position = golden_.integers("packed.position_ids");
   std::vector<int32_t> segment;
@@ -261,26 +263,27 @@ TEST_P(DecoderParity, PackedDocumentsDoNotSeeEachOther) {
 }
 
 TEST_P(DecoderParity, Gradients) {
-  if (!hf_.mixtral) GTEST_SKIP() << "gradients are compared for Mixtral alone";
+  ConfiguredModel model(arithmetic(), yaml_of(hf_, 0), hf_config(hf_)["vocab_size"]);
   const std::string file = file_of(hf_, "gradients.safetensors");
   const GoldenTensors golden(file);
   const DecoderBatch batch = padded_batch();
   const std::vector<int32_t> targets = golden_.integers("targets");
-  const auto count = targets.size() - std::ranges::count(targets, kIgnoredTarget);
-  for (MoeLayer* layer : model_.model().moe_layers()) layer->observation().clear();
-  for (Weight* weight : model_.model().weights()) weight->begin_step();
-  LayerContext ctx = model_.context(/*training=*/true);
+  const auto count =
+      static_cast<int64_t>(targets.size()) - std::ranges::count(targets, kIgnoredTarget);
+  load_weights(model);
+  for (Weight* weight : model.model().weights()) weight->begin_step();
+  LayerContext ctx = model.context(/*training=*/true);
   const double scale = 1.0 / static_cast<double>(count);
-  model_.model().forward(ctx, batch.batch(), scale);
-  model_.model().backward(ctx, batch.batch());
+  model.model().forward(ctx, batch.batch(), scale);
+  model.model().backward(ctx, batch.batch());
   size_t compared = 0;
-  for (const NamedSlice& slice : slices_of(model_.model().weights())) {
+  for (const NamedSlice& slice : slices_of(model.model().weights())) {
     const std::string name = "grad." + hf_name(slice.name);
     expect_close(numbers_of(ctx, slice.gradient()), golden.floats(name), 3e-5, name);
     ++compared;
   }
   EXPECT_EQ(compared, SafetensorsFile::open(golden_path(file)).tensors().size());
-  model_.release();
+  model.release();
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -325,9 +328,10 @@ TEST(DecoderAuxiliaryLoss, PooledOverLayersAsTransformers) {
 
 // --- The whole model by finite differences.
 
+constexpr int64_t kVocabulary = 23;
 constexpr const char* kSmall = R"(
 device: reference
-model: {type: decoder_lm, vocabulary: 23, d_model: 10, d_kv: 6, d_ff: 7, heads: 4, kv_heads: 2,
+model: {type: decoder_lm, d_model: 10, d_kv: 6, d_ff: 7, heads: 4, kv_heads: 2,
         layers: 3, activation: swiglu, dropout: 0.2, rope_theta: 100, sliding_window: 4,
         qk_norm: per_head, norm_epsilon: 1.0e-3, init_deviation: 0.4}
 moe:
@@ -339,7 +343,7 @@ moe:
 )";
 
 TEST(DecoderFiniteDifferences, WholeModel) {
-  ConfiguredModel model(reference_float64(), kSmall);
+  ConfiguredModel model(reference_float64(), kSmall, kVocabulary);
   const GlobalBatch rows{
       .sequences = 4,
       .length = 6,
@@ -348,7 +352,7 @@ TEST(DecoderFiniteDifferences, WholeModel) {
       .ids = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 0, 8, 9, 7, 9, 3, 0, 2, 3, 8, 4, 6, 2}};
   std::vector<int32_t> targets;
   for (size_t t = 0; t < rows.ids.size(); ++t) {
-    targets.push_back(rows.real[t] ? (7 * rows.ids[t] + 3) % 23 : kIgnoredTarget);
+    targets.push_back(rows.real[t] ? (7 * rows.ids[t] + 3) % kVocabulary : kIgnoredTarget);
   }
   const DecoderBatch batch(rows, targets, model.memory());
   const double scale = 1.0 / 21;
@@ -386,7 +390,7 @@ TEST(DecoderFiniteDifferences, WholeModel) {
 
 constexpr const char* kSmallT5 = R"(
 device: reference
-model: {vocabulary: 23, d_model: 10, d_kv: 6, d_ff: 7, heads: 2, encoder_layers: 2,
+model: {d_model: 10, d_kv: 6, d_ff: 7, heads: 2, encoder_layers: 2,
         decoder_layers: 3, init_scale: 3, relative_attention: {buckets: 8, max_distance: 6}}
 moe:
   experts: 3
@@ -429,7 +433,7 @@ class Generation : public testing::TestWithParam<std::tuple<Arithmetic, bool>> {
 TEST_P(Generation, CachedLogitsAreThoseComputedAtOnce) {
   const Arithmetic& arithmetic = std::get<0>(GetParam());
   if (!arithmetic.usable) GTEST_SKIP() << "not usable on this machine";
-  ConfiguredModel model(arithmetic, yaml());
+  ConfiguredModel model(arithmetic, yaml(), kVocabulary);
   const double tolerance = arithmetic.tolerance(1e-12, 1e-5);
   const size_t rows = kPrompts.size(), longest = 5, steps = kAnswers[0].size();
 
@@ -468,7 +472,7 @@ TEST_P(Generation, CachedLogitsAreThoseComputedAtOnce) {
     }
     const BatchRows batch(tokens, model.memory());
     const Numbers logits = numbers_of(ctx, model.model().step(ctx, batch.rows(), cache));
-    const size_t vocabulary = 23;
+    constexpr size_t vocabulary = kVocabulary;
     for (size_t row = 0; row < rows; ++row) {
       const auto last =
           logits.begin() + static_cast<int64_t>(((row + 1) * length - 1) * vocabulary);
