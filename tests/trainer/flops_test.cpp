@@ -29,8 +29,9 @@ train: {steps: 30, batch_sequences: 16}
 )";
 constexpr int64_t kSequences = 16, kInputs = 11, kTargets = 7, kVocabulary = 128;
 
-StepRecord first_step(const std::vector<std::string>& overrides, Collectives& world) {
-  const Config config = parse_config(kConfig, "small.yaml", overrides, choice_tables());
+StepRecord first_step(const std::vector<std::string>& overrides, Collectives& world,
+                      const char* yaml = kConfig) {
+  const Config config = parse_config(yaml, "small.yaml", overrides, choice_tables());
   const RandomSource source(kInputs, kTargets, kVocabulary);
   RunParts parts(config, kVocabulary, world, 1);
   TrainStep step(
@@ -67,6 +68,31 @@ int64_t expected_flops(const StepRecord& record) {
   for (const LayerRecord& layer : record.layers) forward += dense(kept_choices(layer));
   forward += 2 * kD * kVocabulary * kDecoderTokens;  // the head; the embedding is a look-up
   return 3 * forward;
+}
+
+// Grouped queries, a window, gated experts, two for each token.
+constexpr const char* kDecoderConfig = R"(
+name: small
+device: cpu
+model: {type: decoder_lm, d_model: 24, d_kv: 8, d_ff: 40, heads: 4, kv_heads: 2, layers: 2,
+        sliding_window: 3, activation: swiglu}
+moe: {experts: 5, layers: all, capacity: {overflow: dropless}, router: {type: top_k, top_k: 2}}
+train: {steps: 30, batch_sequences: 16}
+)";
+
+TEST(Flops, OfADecoderAlone) {
+  constexpr int64_t kTokens = kSequences * kTargets, kD = 24, kWidth = 8, kHeads = 4, kKeyHeads = 2;
+  const StepRecord record = first_step({}, *make_single_collectives(), kDecoderConfig);
+  int64_t chosen = 0;
+  for (const LayerRecord& layer : record.layers) {
+    for (const int64_t load : layer.load) chosen += load;
+  }
+  const int64_t projections = 2 * kD * kWidth * (2 * kHeads + 2 * kKeyHeads) * kTokens;
+  const int64_t visible = 1 + 2 + (kTargets - 2) * 3;
+  const int64_t attention = 2 * 2 * kSequences * kHeads * kWidth * visible;
+  const int64_t router = 2 * kD * 5 * kTokens, expert = 3 * 2 * kD * 40;
+  const int64_t head = 2 * kD * kVocabulary * kTokens;
+  EXPECT_EQ(record.flops, 3 * (2 * (projections + attention + router) + chosen * expert + head));
 }
 
 TEST(Flops, EqualTheFormulaInEveryLayout) {

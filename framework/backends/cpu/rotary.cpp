@@ -27,16 +27,6 @@ void CpuKernels::rotary_table(ExecContext&, TensorView position_view, double the
   });
 }
 
-// y = x turned by the angles of `table`, or by their negatives; x and y are one head.
-static void rotate_head(int64_t half, const float* x, const float* table, float sign, float* y) {
-  const float *cosine = table, *sine = table + half;
-  for (int64_t i = 0; i < half; ++i) {
-    const float first = x[i], second = x[half + i], s = sign * sine[i];
-    y[i] = first * cosine[i] - second * s;
-    y[half + i] = second * cosine[i] + first * s;
-  }
-}
-
 void CpuKernels::rotate(ExecContext&, TensorView x_view, TensorView table_view, Rotation rotation,
                         TensorView y_view) {
   const int64_t heads = x_view.shape()[1], width = x_view.shape()[2];
@@ -50,8 +40,8 @@ void CpuKernels::rotate(ExecContext&, TensorView x_view, TensorView table_view, 
       cpu::RowBuffer<T> buffer(width);
       for (int64_t row = begin * heads; row < end * heads; ++row) {
         float* turned = cpu::target(y + row * width, buffer.data());
-        rotate_head(width / 2, cpu::load(loops_, width, x + row * width, buffer.data()),
-                    table + row / heads * width, sign, turned);
+        loops_.rotate(width / 2, cpu::load(loops_, width, x + row * width, buffer.data()),
+                      table + row / heads * width, sign, turned);
         cpu::store(loops_, width, turned, y + row * width);
       }
     });

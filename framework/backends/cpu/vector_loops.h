@@ -95,6 +95,9 @@ struct VectorLoops {
   void (*rms_norm_backward)(int64_t n, const float* x, const float* w, const float* dy,
                             float inverse_rms, float mean_term, bool accumulate, float* dx,
                             float* dw);
+  // The halves of x as coordinates of n points, turned by angles of the cosines and sines in table
+  // [2 n]: (y1, y2) = (x1 c - x2 s, x2 c + x1 s), s times `sign`; y may be x.
+  void (*rotate)(int64_t n, const float* x, const float* table, float sign, float* y);
   // sum of w * dy * x
   float (*dot3)(int64_t n, const float* a, const float* b, const float* c);
 

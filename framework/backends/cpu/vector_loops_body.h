@@ -35,6 +35,7 @@ const VectorLoops SWITCHYARD_LOOPS = {
     .activation_backward = activation_backward,
     .scale_by_row = scale_by_row,
     .rms_norm_backward = rms_norm_backward,
+    .rotate = rotate,
     .dot3 = dot3,
     .softmax = softmax,
     .exp_sum = exp_sum,

@@ -30,6 +30,15 @@ void add_scaled(int64_t n, float factor, const float* x, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] += factor * x[i];
 }
 
+void rotate(int64_t n, const float* x, const float* table, float sign, float* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float first = x[i], second = x[n + i], sine = sign * table[n + i];
+    y[i] = first * table[i] - second * sine;
+    y[n + i] = second * table[i] + first * sine;
+  }
+}
+
 float dot(int64_t n, const float* a, const float* b) {
   float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
