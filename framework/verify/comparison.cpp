@@ -157,6 +157,7 @@ void Comparison::add(const Snapshot& seen, const Snapshot& expected, const Toler
     if (item.held.empty()) continue;
     const Largest largest = compare(item, whole);
     Difference& group = groups[static_cast<size_t>(item.group)];
+    group.exists = true;
     group.equal = group.equal && largest.equal;
     group.largest = std::max(group.largest, largest.relative());
     if (tolerated(largest, item, tolerance, learning_rate)) continue;
@@ -214,12 +215,14 @@ void Comparison::combine(Collectives& world) {
   const double none = -std::numeric_limits<double>::infinity();
   std::vector<double> largest = {failure ? -static_cast<double>(failed_item_) : none};
   for (const Difference& group : groups) {
+    largest.push_back(group.exists ? 1 : 0);
     largest.push_back(group.equal ? 0 : 1);
     largest.push_back(group.largest);
   }
   largest = max_over_ranks(world, largest);
   for (size_t g = 0; g < kItemGroups; ++g) {
-    groups[g] = {.equal = largest[1 + 2 * g] == 0, .largest = largest[2 + 2 * g]};
+    const double* of_group = &largest[1 + 3 * g];
+    groups[g] = {.exists = of_group[0] > 0, .equal = of_group[1] == 0, .largest = of_group[2]};
   }
   if (largest[0] == none) return;
   const bool mine = failure && -static_cast<double>(failed_item_) == largest[0];

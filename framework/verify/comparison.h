@@ -33,8 +33,9 @@ std::string place_of(const Failure& failure);
 
 struct Comparison {
   struct Difference {
-    bool equal = true;   // bit by bit
-    double largest = 0;  // max|difference| / max|reference| of a tensor
+    bool exists = false;  // whether the model has such tensors
+    bool equal = true;    // bit by bit
+    double largest = 0;   // max|difference| / max|reference| of a tensor
   };
   std::array<Difference, kItemGroups> groups;
   int64_t near_ties = 0;           // choices of an expert that were replayed from the reference

@@ -22,6 +22,9 @@ static std::string table_of(const std::vector<NamedComparison>& cases, size_t wi
   };
   for (const NamedComparison& one : cases) text += fmt::format("{:>{}}", one.name, width);
   for (size_t g = 0; g < kItemGroups; ++g) {
+    if (std::ranges::none_of(cases, [&](const auto& one) { return one.result.groups[g].exists; })) {
+      continue;
+    }
     line(name_of(static_cast<ItemGroup>(g)),
          [&](const NamedComparison& one) { return difference_text(one.result.groups[g]); });
   }

@@ -10,8 +10,9 @@ struct NamedComparison {
   Comparison result;
 };
 
-// A line for each group of tensors, a column for each case, several tables below each other where
-// they are many: "bit-equal" or the largest difference, relative to the tensor's largest value.
+// A line for each group of tensors that the model has, a column for each case, several tables below
+// each other where they are many: "bit-equal" or the largest difference, relative to the tensor's
+// largest value.
 std::string comparison_table(const std::vector<NamedComparison>& cases);
 
 }  // namespace switchyard
