@@ -77,6 +77,7 @@ device: cpu
 model: {type: decoder_lm, d_model: 24, d_kv: 8, d_ff: 40, heads: 4, kv_heads: 2, layers: 2,
         sliding_window: 3, activation: swiglu}
 moe: {experts: 5, layers: all, capacity: {overflow: dropless}, router: {type: top_k, top_k: 2}}
+data: {task: text_to_text}
 train: {steps: 30, batch_sequences: 16}
 )";
 
