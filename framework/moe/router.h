@@ -17,12 +17,13 @@ struct RouterInput {
 };
 
 // What a router decided for one micro-batch; a router that keeps more for backward derives from it.
-// Probabilities are in the accurate dtype of x (float32; float64 in float64 runs). All but `chosen`
-// stands in ctx.saved.
+// Probabilities are in the accurate dtype of x (float32; float64 in float64 runs). `chosen` and
+// what goes on, `expert`, outlive dropped activations: they stand in ctx.decisions, all else in
+// ctx.saved.
 struct Routing {
   virtual ~Routing() = default;
 
-  TensorView chosen;      // int32 [T, K]: what losses and metrics count, in ctx.decisions; -1: none
+  TensorView chosen;      // int32 [T, K]: what losses and metrics count; -1: none
   TensorView expert;      // int32 [T, K]: of `chosen`, what goes on to capacity
   TensorView weight;      // [T, K]: share of each choice in the output, >= 0
   TensorView scores;      // [T, E]: what the choice was made by, bias and limits aside
@@ -52,6 +53,8 @@ struct RouterPlace {
   DType dtype;      // of its weights
   Memory& memory;
   uint64_t seed;
+  int64_t vocabulary = 0;  // token ids are below it; for routers that look at them
+  int64_t slots = 0;       // of an expert in a sequence, unless options say; see slot_router.h
 };
 
 // The options of a router: `router: {type: ..., ...}`.
@@ -59,6 +62,8 @@ class RouterOptions : public Options {
  public:
   // Whether training draws random numbers.
   virtual bool is_random() const { return false; }
+  // Experts that a layer must have at least.
+  virtual int64_t least_experts() const { return 1; }
 };
 
 class Router : public Module {

@@ -37,7 +37,9 @@ void TopKRouterOptions::describe(Fields& f) {
 }
 
 TopKRouter::TopKRouter(const TopKRouterOptions& options, const RouterPlace& place)
-    : options_(options), gate_(place.name, place, place.experts, options.jitter) {
+    : options_(options),
+      weights_{.normalize = options.normalize, .scale = options.scale},
+      gate_(place.name, place, place.experts, options.jitter) {
   if (options.bias_update_rate == 0) return;
   bias_.emplace(place.name + ".bias", WeightRole::kBalanceBias, place.dtype, Shape{place.experts},
                 place.memory);
@@ -80,39 +82,21 @@ void TopKRouter::forward(LayerContext& ctx, const RouterInput& input, TensorView
   routing.chosen = decided.absent() ? choose(ctx, input, routing.scores) : decided;
   routing.expert = routing.chosen;
   routing.weight = ctx.saved.allocate(routing.logits.dtype(), {input.x.shape()[0], options_.top_k});
-  weigh(ctx, routing);
-}
-
-void TopKRouter::weigh(LayerContext& ctx, Routing& routing) const {
-  gather_choices(ctx, routing.scores, routing.expert, routing.weight);
-  if (options_.normalize) {
-    normalize_rows(ctx, routing.weight, options_.scale, routing.weight);
-  } else if (options_.scale != 1.0) {
-    scale(ctx, routing.weight, options_.scale, routing.weight);
-  }
+  weights_.weigh(ctx, routing.scores, routing.expert, routing.weight);
 }
 
 void TopKRouter::reroute(LayerContext& ctx, TensorView landed, Routing& routing) {
   routing.expert = landed;
-  weigh(ctx, routing);
+  weights_.weigh(ctx, routing.scores, routing.expert, routing.weight);
 }
 
 void TopKRouter::backward(LayerContext& ctx, const RouterInput& input, const Routing& routing,
                           const RoutingGradient& gradient, TensorView dx) {
-  const ScratchScope scope(ctx.scratch);
-  const TensorView dweight = gradient.dweight;
-  if (options_.normalize) {
-    const TensorView raw = ctx.scratch.allocate(dweight.dtype(), dweight.shape());
-    gather_choices(ctx, routing.scores, routing.expert, raw);
-    normalize_rows_backward(ctx, raw, options_.scale, dweight, dweight, Write::kOverwrite);
-  } else if (options_.scale != 1.0) {
-    scale(ctx, dweight, options_.scale, dweight);
-  }
   TensorView dscores = gradient.dprobs;
   if (uses_sigmoid()) {
     normalize_rows_backward(ctx, routing.scores, 1.0, gradient.dprobs, dscores, Write::kOverwrite);
   }
-  gather_choices_backward(ctx, routing.expert, dweight, dscores);
+  weights_.backward(ctx, routing.scores, routing.expert, gradient.dweight, dscores);
   if (uses_sigmoid()) {
     sigmoid_backward(ctx, routing.scores, dscores, gradient.dlogits, Write::kAccumulate);
   } else {

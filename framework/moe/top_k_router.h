@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "moe/choice_weights.h"
 #include "moe/gate.h"
 
 namespace switchyard {
@@ -38,6 +39,7 @@ struct TopKRouterOptions : OptionsOf<TopKRouterOptions, RouterOptions> {
 
   void describe(Fields& f) override;
   bool is_random() const override { return jitter > 0; }
+  int64_t least_experts() const override { return top_k; }
 };
 
 class TopKRouter : public Router {
@@ -60,10 +62,9 @@ class TopKRouter : public Router {
   bool uses_sigmoid() const { return options_.score == TopKRouterOptions::Score::kSigmoid; }
   // int32 [T, K] in ctx.decisions.
   TensorView choose(LayerContext& ctx, const RouterInput& input, TensorView scores) const;
-  // Of the experts in `routing.expert`.
-  void weigh(LayerContext& ctx, Routing& routing) const;
 
   TopKRouterOptions options_;
+  ChoiceWeights weights_;
   Gate gate_;
   std::optional<Weight> bias_;
 };

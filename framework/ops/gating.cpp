@@ -148,15 +148,16 @@ void cv_squared_gradient(ExecContext& ctx, TensorView values, TensorView mask, L
 }
 
 void skip_choices(ExecContext& ctx, TensorView expert, TensorView weight, const RandomRows& random,
-                  TensorView sent) {
+                  TensorView sent, TensorView skipped) {
   const ArgumentChecks check(ctx, "skip_choices");
   check.scores("weight", weight);
   check.same("weight", weight, weight.dtype(), {weight.shape()[0], 2});
   check.same("expert", expert, DType::kInt32, weight.shape());
   check.same("sent", sent, DType::kInt32, weight.shape());
+  check.same("skipped", skipped, DType::kInt32, weight.shape());
   check_random(check, random, weight.shape()[0]);
   if (sent.elements() == 0) return;
-  ctx.kernels.skip_choices(ctx, expert, weight, random, sent);
+  ctx.kernels.skip_choices(ctx, expert, weight, random, sent, skipped);
 }
 
 void choose_tokens(ExecContext& ctx, TensorView probs, TensorView mask, LeafOffsets groups,
@@ -182,18 +183,19 @@ void sinkhorn(ExecContext& ctx, TensorView logits, TensorView mask, LeafOffsets 
   ctx.kernels.sinkhorn(ctx, logits, mask, groups, iterations, assignment);
 }
 
-static void check_column_groups(const ArgumentChecks& check, TensorView x, TensorView factor) {
+// x [T, N] and one number for each of its n groups of columns, [T, n].
+static void check_column_groups(const ArgumentChecks& check, TensorView x, std::string_view name,
+                                TensorView each) {
   check.scores("x", x);
-  check.scores("factor", factor);
-  check.same("factor", factor, x.dtype(), {x.shape()[0], factor.shape()[1]});
-  SWITCHYARD_CHECK(factor.shape()[1] >= 1 && x.shape()[1] % factor.shape()[1] == 0,
-                   "scale_column_groups: ", x.shape()[1], " columns in ", factor.shape()[1],
-                   " groups");
+  check.scores(name, each);
+  check.same(name, each, x.dtype(), {x.shape()[0], each.shape()[1]});
+  SWITCHYARD_CHECK(each.shape()[1] >= 1 && x.shape()[1] % each.shape()[1] == 0, name, ": ",
+                   x.shape()[1], " columns in ", each.shape()[1], " groups");
 }
 
 void scale_column_groups(ExecContext& ctx, TensorView x, TensorView factor, TensorView y) {
   const ArgumentChecks check(ctx, "scale_column_groups");
-  check_column_groups(check, x, factor);
+  check_column_groups(check, x, "factor", factor);
   check.same("y", y, x.dtype(), x.shape());
   if (y.elements() == 0) return;
   ctx.kernels.scale_column_groups(ctx, x, factor, y);
@@ -202,12 +204,18 @@ void scale_column_groups(ExecContext& ctx, TensorView x, TensorView factor, Tens
 void scale_column_groups_backward(ExecContext& ctx, TensorView x, TensorView factor, TensorView dy,
                                   TensorView dx, TensorView dfactor, Write write) {
   const ArgumentChecks check(ctx, "scale_column_groups_backward");
-  check_column_groups(check, x, factor);
+  check_column_groups(check, x, "factor", factor);
   check.same("dy", dy, x.dtype(), x.shape());
   check.same("dx", dx, x.dtype(), x.shape());
   check.same("dfactor", dfactor, x.dtype(), factor.shape());
   if (dx.elements() == 0) return;
   ctx.kernels.scale_column_groups_backward(ctx, x, factor, dy, dx, dfactor, write);
+}
+
+void sum_column_groups(ExecContext& ctx, TensorView x, TensorView y) {
+  check_column_groups(ArgumentChecks(ctx, "sum_column_groups"), x, "y", y);
+  if (y.elements() == 0) return;
+  ctx.kernels.sum_column_groups(ctx, x, y);
 }
 
 void join_choices(ExecContext& ctx, TensorView group, TensorView inner, int64_t experts_per_group,
@@ -222,6 +230,19 @@ void join_choices(ExecContext& ctx, TensorView group, TensorView inner, int64_t 
                    experts_per_group, " experts");
   if (expert.elements() == 0) return;
   ctx.kernels.join_choices(ctx, group, inner, experts_per_group, expert);
+}
+
+void split_choices(ExecContext& ctx, TensorView expert, int64_t experts_per_group,
+                   TensorView group) {
+  const ArgumentChecks check(ctx, "split_choices");
+  check.rank("expert", expert, DType::kInt32, 2);
+  check.rank("group", group, DType::kInt32, 2);
+  check.same("group", group, DType::kInt32, {expert.shape()[0], group.shape()[1]});
+  SWITCHYARD_CHECK(
+      experts_per_group >= 1 && group.shape()[1] >= 1 && expert.shape()[1] % group.shape()[1] == 0,
+      "split_choices: expert ", expert.shape(), " into groups ", group.shape());
+  if (group.elements() == 0) return;
+  ctx.kernels.split_choices(ctx, expert, experts_per_group, group);
 }
 
 void look_up_choices(ExecContext& ctx, TensorView table, TensorView ids, TensorView mask,

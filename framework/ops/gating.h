@@ -67,11 +67,12 @@ class GatingOps {
   virtual void cv_squared_gradient(ExecContext& ctx, TensorView values, TensorView mask,
                                    LeafOffsets groups, double factor, TensorView dvalues) = 0;
 
-  // sent = expert, but a second choice stays with probability min(1, 2 weight[t, 1]) and is else
-  // -1: where random_uniform, keyed as in dropout, is below that (Lepikhin 2020, algorithm 1).
-  //   expert, sent int32 [T, 2]; weight [T, 2]
+  // Second choices stay with probability min(1, 2 weight[t, 1]): where random_uniform, keyed as in
+  // dropout, is below that (Lepikhin 2020, algorithm 1). Each choice goes to one of two tensors and
+  // is -1 in the other.
+  //   expert, sent, skipped int32 [T, 2]; weight [T, 2]
   virtual void skip_choices(ExecContext& ctx, TensorView expert, TensorView weight,
-                            const RandomRows& random, TensorView sent) = 0;
+                            const RandomRows& random, TensorView sent, TensorView skipped) = 0;
 
   // Experts choose tokens (Zhou 2022): in each group, expert e takes the min(capacity, tokens in)
   // tokens of the largest probs[., e], ties to the lower token.
@@ -94,11 +95,18 @@ class GatingOps {
                                             TensorView dy, TensorView dx, TensorView dfactor,
                                             Write write) = 0;
 
+  // y[t, i] = sum of the i-th N / n columns of x.  x [T, N], y [T, n]; n divides N
+  virtual void sum_column_groups(ExecContext& ctx, TensorView x, TensorView y) = 0;
+
   // expert[t, i * k2 + j] = group[t, i] * experts_per_group + inner[t * n + group[t, i], j]; -1
   // where group[t, i] is -1.
   //   group int32 [T, k1], inner int32 [T * n, k2], expert int32 [T, k1 * k2]
   virtual void join_choices(ExecContext& ctx, TensorView group, TensorView inner,
                             int64_t experts_per_group, TensorView expert) = 0;
+  // The groups of joined choices: group[t, i] = expert[t, i * k2] / experts_per_group, or -1.
+  //   expert int32 [T, k1 * k2], group int32 [T, k1]
+  virtual void split_choices(ExecContext& ctx, TensorView expert, int64_t experts_per_group,
+                             TensorView group) = 0;
 
   // expert[t, 0] = table[ids[t]], -1 for tokens left out.
   //   table int32 [V], ids int32 [T] in [0, V), mask uint8 [T] or absent, expert int32 [T, 1]
@@ -129,7 +137,7 @@ void cv_squared(ExecContext& ctx, TensorView values, TensorView mask, LeafOffset
 void cv_squared_gradient(ExecContext& ctx, TensorView values, TensorView mask, LeafOffsets groups,
                          double factor, TensorView dvalues);
 void skip_choices(ExecContext& ctx, TensorView expert, TensorView weight, const RandomRows& random,
-                  TensorView sent);
+                  TensorView sent, TensorView skipped);
 void choose_tokens(ExecContext& ctx, TensorView probs, TensorView mask, LeafOffsets groups,
                    int64_t capacity, TensorView expert);
 void sinkhorn(ExecContext& ctx, TensorView logits, TensorView mask, LeafOffsets groups,
@@ -137,8 +145,11 @@ void sinkhorn(ExecContext& ctx, TensorView logits, TensorView mask, LeafOffsets 
 void scale_column_groups(ExecContext& ctx, TensorView x, TensorView factor, TensorView y);
 void scale_column_groups_backward(ExecContext& ctx, TensorView x, TensorView factor, TensorView dy,
                                   TensorView dx, TensorView dfactor, Write write);
+void sum_column_groups(ExecContext& ctx, TensorView x, TensorView y);
 void join_choices(ExecContext& ctx, TensorView group, TensorView inner, int64_t experts_per_group,
                   TensorView expert);
+void split_choices(ExecContext& ctx, TensorView expert, int64_t experts_per_group,
+                   TensorView group);
 void look_up_choices(ExecContext& ctx, TensorView table, TensorView ids, TensorView mask,
                      TensorView expert);
 

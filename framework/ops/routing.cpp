@@ -7,11 +7,6 @@ namespace {
 
 using internal::ArgumentChecks;
 
-// Scores, probabilities and choice weights are in an accurate dtype.
-void check_scores(const ArgumentChecks& check, std::string_view name, TensorView x) {
-  check.rank(name, x, accurate(x.dtype()), 2);
-}
-
 // expert [T, K] with 1 <= K <= E
 void check_choices(const ArgumentChecks& check, std::string_view name, TensorView expert,
                    int64_t tokens, int64_t experts) {
@@ -41,7 +36,7 @@ void check_statistics(const ArgumentChecks& check, const RoutingStatistics& stat
 
 void softmax(ExecContext& ctx, TensorView logits, TensorView probs) {
   const ArgumentChecks check(ctx, "softmax");
-  check_scores(check, "logits", logits);
+  check.scores("logits", logits);
   check.same("probs", probs, logits.dtype(), logits.shape());
   if (probs.elements() == 0) return;
   ctx.kernels.softmax(ctx, logits, probs);
@@ -50,7 +45,7 @@ void softmax(ExecContext& ctx, TensorView logits, TensorView probs) {
 void softmax_backward(ExecContext& ctx, TensorView probs, TensorView dprobs, TensorView dlogits,
                       Write write) {
   const ArgumentChecks check(ctx, "softmax_backward");
-  check_scores(check, "probs", probs);
+  check.scores("probs", probs);
   check.same("dprobs", dprobs, probs.dtype(), probs.shape());
   check.same("dlogits", dlogits, probs.dtype(), probs.shape());
   if (dlogits.elements() == 0) return;
@@ -59,7 +54,7 @@ void softmax_backward(ExecContext& ctx, TensorView probs, TensorView dprobs, Ten
 
 void choose_top_k(ExecContext& ctx, TensorView scores, TensorView mask, TensorView expert) {
   const ArgumentChecks check(ctx, "choose_top_k");
-  check_scores(check, "scores", scores);
+  check.scores("scores", scores);
   check_choices(check, "expert", expert, scores.shape()[0], scores.shape()[1]);
   if (!mask.absent()) check.same("mask", mask, DType::kUint8, {scores.shape()[0]});
   if (expert.elements() == 0) return;
@@ -77,7 +72,7 @@ void mask_choices(ExecContext& ctx, TensorView expert, TensorView mask, TensorVi
 
 void gather_choices(ExecContext& ctx, TensorView probs, TensorView expert, TensorView weight) {
   const ArgumentChecks check(ctx, "gather_choices");
-  check_scores(check, "probs", probs);
+  check.scores("probs", probs);
   check_choices(check, "expert", expert, probs.shape()[0], probs.shape()[1]);
   check.same("weight", weight, probs.dtype(), expert.shape());
   if (weight.elements() == 0) return;
@@ -87,7 +82,7 @@ void gather_choices(ExecContext& ctx, TensorView probs, TensorView expert, Tenso
 void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dweight,
                              TensorView dprobs) {
   const ArgumentChecks check(ctx, "gather_choices_backward");
-  check_scores(check, "dprobs", dprobs);
+  check.scores("dprobs", dprobs);
   check_choices(check, "expert", expert, dprobs.shape()[0], dprobs.shape()[1]);
   check.same("dweight", dweight, dprobs.dtype(), expert.shape());
   if (dweight.elements() == 0) return;
@@ -97,7 +92,7 @@ void gather_choices_backward(ExecContext& ctx, TensorView expert, TensorView dwe
 void routing_statistics(ExecContext& ctx, TensorView logits, TensorView probs, TensorView expert,
                         TensorView real, LeafOffsets groups, const RoutingStatistics& statistics) {
   const ArgumentChecks check(ctx, "routing_statistics");
-  check_scores(check, "probs", probs);
+  check.scores("probs", probs);
   if (!logits.absent()) check.same("logits", logits, probs.dtype(), probs.shape());
   check_choices(check, "expert", expert, probs.shape()[0], probs.shape()[1]);
   check_real(check, real, probs.shape()[0]);
@@ -110,7 +105,7 @@ void load_balance_gradient(ExecContext& ctx, TensorView real, LeafOffsets groups
                            const RoutingStatistics& statistics, int64_t choices,
                            int64_t group_experts, double factor, TensorView dprobs) {
   const ArgumentChecks check(ctx, "load_balance_gradient");
-  check_scores(check, "dprobs", dprobs);
+  check.scores("dprobs", dprobs);
   check_real(check, real, dprobs.shape()[0]);
   check_statistics(check, statistics, groups, dprobs.shape()[0], dprobs.shape()[1]);
   SWITCHYARD_CHECK(choices >= 1 && group_experts >= 1 && dprobs.shape()[1] % group_experts == 0,
@@ -124,7 +119,7 @@ void load_balance_gradient(ExecContext& ctx, TensorView real, LeafOffsets groups
 void router_z_gradient(ExecContext& ctx, TensorView logits, TensorView real, LeafOffsets groups,
                        const RoutingStatistics& statistics, double factor, TensorView dlogits) {
   const ArgumentChecks check(ctx, "router_z_gradient");
-  check_scores(check, "logits", logits);
+  check.scores("logits", logits);
   check_real(check, real, logits.shape()[0]);
   check_statistics(check, statistics, groups, logits.shape()[0], logits.shape()[1]);
   check.same("dlogits", dlogits, logits.dtype(), logits.shape());
@@ -139,7 +134,7 @@ static void check_plan(const ArgumentChecks& check, std::string_view operation, 
   check_choices(check, "expert", expert, expert.shape()[0], experts);
   check.same("kept", kept, DType::kInt32, expert.shape());
   if (!priority.absent()) {
-    check_scores(check, "priority", priority);
+    check.scores("priority", priority);
     check.same("priority", priority, priority.dtype(), expert.shape());
   }
   check.boundaries("groups", groups, expert.shape()[0]);
@@ -158,7 +153,7 @@ void plan_reroute(ExecContext& ctx, TensorView scores, TensorView expert, Tensor
                   LeafOffsets groups, int64_t capacity, TensorView kept) {
   constexpr std::string_view kName = "plan_reroute";
   const ArgumentChecks check(ctx, kName);
-  check_scores(check, "scores", scores);
+  check.scores("scores", scores);
   check.same("scores", scores, scores.dtype(), {expert.shape()[0], scores.shape()[1]});
   check_plan(check, kName, expert, priority, groups, scores.shape()[1], capacity, kept);
   if (kept.elements() == 0) return;
@@ -170,7 +165,7 @@ void drop_statistics(ExecContext& ctx, TensorView expert, TensorView kept, Tenso
   const ArgumentChecks check(ctx, "drop_statistics");
   check.rank("expert", expert, DType::kInt32, 2);
   check.same("kept", kept, DType::kInt32, expert.shape());
-  check_scores(check, "weight", weight);
+  check.scores("weight", weight);
   check.same("weight", weight, weight.dtype(), expert.shape());
   check.same("dropped", dropped, DType::kInt64, {expert.shape()[1]});
   check.same("weights", weights, DType::kFloat64, {2});

@@ -1,5 +1,12 @@
 #include "registry/choices.h"
 
+#include "moe/expert_choice_router.h"
+#include "moe/gshard_router.h"
+#include "moe/hash_router.h"
+#include "moe/hierarchical_router.h"
+#include "moe/noisy_top_k_router.h"
+#include "moe/sinkhorn_router.h"
+#include "moe/soft_router.h"
 #include "moe/top_k_router.h"
 #include "optim/adafactor.h"
 #include "optim/adamw.h"
@@ -26,6 +33,17 @@ struct RouterRow : Row<Router, RouterPlace> {
 using OptimizerRow = Row<Optimizer, std::span<Weight* const>, Groups>;
 using ScheduleRow = Row<Schedule, int64_t>;
 
+template <typename RowOptions, typename Made>
+RouterRow router_row(const std::string& name, const std::string& meaning, RouterTraits traits,
+                     const decltype(RouterRow::check)& check = check_router) {
+  return {{name, meaning, [] { return std::make_unique<RowOptions>(); },
+           [](const Choice& choice, const RouterPlace& place) {
+             return std::make_unique<Made>(choice.as<RowOptions>(), place);
+           },
+           check},
+          std::move(traits)};
+}
+
 const std::vector<RouterRow>& routers() {
   static const std::vector<RouterRow> rows = {
       {{"switch", "argmax of a softmax, weighted by that probability (Fedus 2021)",
@@ -35,12 +53,39 @@ const std::vector<RouterRow>& routers() {
           return std::make_unique<TopKRouter>(options, place);
         },
         check_router}},
-      {{"top_k", "the K best of softmax or sigmoid scores (Shazeer 2017; Mixtral, DeepSeek)",
-        [] { return std::make_unique<TopKRouterOptions>(); },
-        [](const Choice& choice, const RouterPlace& place) {
-          return std::make_unique<TopKRouter>(choice.as<TopKRouterOptions>(), place);
-        },
-        check_top_k}},
+      router_row<TopKRouterOptions, TopKRouter>(
+          "top_k", "the K best of softmax or sigmoid scores (Shazeer 2017; Mixtral, DeepSeek)", {},
+          check_top_k),
+      router_row<NoisyTopKRouterOptions, NoisyTopKRouter>(
+          "noisy_top_k", "the K best of logits with learned noise (Shazeer 2017)", {.load = true}),
+      router_row<GShardRouterOptions, GShardRouter>(
+          "gshard", "the two best, the second at random by its weight (Lepikhin 2020)", {}),
+      router_row<ExpertChoiceRouterOptions, ExpertChoiceRouter>(
+          "expert_choice", "experts take the tokens that they score highest (Zhou 2022)",
+          {.takes_room = false,
+           .reroutes = false,
+           .load_balance = false,
+           .importance = false,
+           .looks_ahead = "a later token can take an earlier one's place at an expert"},
+          check_expert_choice),
+      router_row<SoftRouterOptions, SoftRouter>(
+          "soft", "every expert computes weighted means of a sequence's tokens (Puigcerver 2023)",
+          {.takes_room = false,
+           .reroutes = false,
+           .load_balance = false,
+           .router_z = false,
+           .importance = false,
+           .looks_ahead = "every slot has a part of every token"},
+          check_soft),
+      router_row<HashRouterOptions, HashRouter>(
+          "hash", "a fixed hash of the token's id, or a table balanced by frequency (Roller 2021)",
+          {.reroutes = false, .load_balance = false, .router_z = false, .importance = false}),
+      router_row<SinkhornRouterOptions, SinkhornRouter>(
+          "sinkhorn", "the best of a balanced assignment of the group's tokens (Clark 2022)",
+          {.load_balance = false, .importance = false}),
+      router_row<HierarchicalRouterOptions, HierarchicalRouter>(
+          "hierarchical", "a gate for groups of experts, one more in each group (Jordan 1994)",
+          {.reroutes = false}, check_hierarchical),
   };
   return rows;
 }

@@ -122,8 +122,9 @@ Initialisation initialisation_of(const ModelConfig& model) {
 // What every layer of the model is built with.
 class ModelBuilder {
  public:
-  ModelBuilder(const Config& config, Kernels& kernels, const Groups& groups)
+  ModelBuilder(const Config& config, int64_t vocabulary, Kernels& kernels, const Groups& groups)
       : config_(config),
+        vocabulary_(vocabulary),
         memory_(kernels.memory()),
         groups_(groups),
         activations_(precision_of(config)),
@@ -133,9 +134,9 @@ class ModelBuilder {
                .output_z = config.train.output_z_loss}),
         seed_(static_cast<uint64_t>(config.seed)) {}
 
-  std::unique_ptr<Model> switch_t5(int64_t vocabulary) const {
+  std::unique_ptr<Model> switch_t5() const {
     const std::vector<StackConfig> stacks = stacks_of(config_);
-    const SwitchT5::Options options{.vocabulary = vocabulary,
+    const SwitchT5::Options options{.vocabulary = vocabulary_,
                                     .tie_embeddings = config_.model.tie_embeddings,
                                     .init = init_,
                                     .loss = loss_,
@@ -146,7 +147,7 @@ class ModelBuilder {
                                       memory_, seed_);
   }
 
-  std::unique_ptr<Model> decoder_lm(int64_t vocabulary) const {
+  std::unique_ptr<Model> decoder_lm() const {
     const ModelConfig& model = config_.model;
     Stack::Options stack = stack_options(StackKind::kDecoder);
     stack.rope_theta = model.rope_theta;
@@ -156,7 +157,7 @@ class ModelBuilder {
     stack.block.attention_scale = 1.0 / std::sqrt(static_cast<double>(stack.block.d_kv));
     stack.block.qk_norm = qk_norm_of(model.qk_norm);
     stack.block.norm_rounding = NormRounding::kBeforeWeight;
-    const DecoderLm::Options options{.vocabulary = vocabulary,
+    const DecoderLm::Options options{.vocabulary = vocabulary_,
                                      .tie_embeddings = model.tie_embeddings,
                                      .loss = loss_,
                                      .stack = stack};
@@ -220,7 +221,9 @@ class ModelBuilder {
                                        const MoeStackConfig& moe, int64_t all_experts) const {
     const ModelConfig& model = config_.model;
     const MoeConfig& shared = config_.moe;
-    auto router = make_router(moe.router, place(name + ".router", layer, all_experts));
+    RouterPlace of_router = place(name + ".router", layer, all_experts);
+    of_router.slots = slots_of_expert(moe, all_experts);
+    auto router = make_router(moe.router, of_router);
     const ExpertRange range =
         experts_of_rank(all_experts, groups_.expert->size(), groups_.expert->rank());
     const FfnKind kind = ffn_kind_of(model.activation);
@@ -245,6 +248,13 @@ class ModelBuilder {
                                       exchange_options(shared, capacity), dense_path(name, layer));
   }
 
+  // train_factor * the encoder's length / experts, rounded up: slots are for encoders alone.
+  int64_t slots_of_expert(const MoeStackConfig& moe, int64_t experts) const {
+    const CapacityRule rule{.train_factor = config_.moe.capacity_of(moe).train_factor,
+                            .min_tokens = 1};
+    return capacity_of_group(rule, true, 1, config_.data.inputs_length, experts);
+  }
+
   // moe.shared_experts; null where there are none.
   std::unique_ptr<DensePath> dense_path(const std::string& name, uint16_t layer) const {
     const MoeConfig& moe = config_.moe;
@@ -264,10 +274,12 @@ class ModelBuilder {
             .initial = init_.matrix(d_model),
             .dtype = weights_,
             .memory = memory_,
-            .seed = seed_};
+            .seed = seed_,
+            .vocabulary = vocabulary_};
   }
 
   const Config& config_;
+  int64_t vocabulary_;
   Memory& memory_;
   const Groups& groups_;
   DType activations_, weights_;
@@ -292,9 +304,8 @@ DType precision_of(const Config& config) {
 
 std::unique_ptr<Model> make_model(const Config& config, int64_t vocabulary, Kernels& kernels,
                                   const Groups& groups) {
-  const ModelBuilder builder(config, kernels, groups);
-  return config.model.is_decoder_only() ? builder.decoder_lm(vocabulary)
-                                        : builder.switch_t5(vocabulary);
+  const ModelBuilder builder(config, vocabulary, kernels, groups);
+  return config.model.is_decoder_only() ? builder.decoder_lm() : builder.switch_t5();
 }
 
 }  // namespace switchyard

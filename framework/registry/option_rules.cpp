@@ -4,6 +4,9 @@
 
 #include "base/errors.h"
 #include "config/resolve.h"
+#include "moe/expert_choice_router.h"
+#include "moe/hierarchical_router.h"
+#include "moe/soft_router.h"
 #include "moe/top_k_router.h"
 #include "optim/adafactor.h"
 #include "optim/schedule.h"
@@ -65,20 +68,20 @@ void check_losses(const Config& config) {
   needs("load", losses.load.coef, &RouterTraits::load, "set it to 0, or use noisy_top_k");
 }
 
-void check_choices(const Config& config, const std::string& path, int64_t top_k) {
+void check_enough_experts(const Config& config, const std::string& path, int64_t least) {
   const StackConfig stack = stack_at(config, path);
   const int64_t fewest = config.moe.fewest_experts(*stack.moe);
-  if (top_k <= fewest) return;
+  if (least <= fewest) return;
   throw ConfigError(
-      fmt::format("{}.top_k = {} is more than the {} experts of a layer", path, top_k, fewest),
+      fmt::format("{} needs {} experts a token, a layer has {}", path, least, fewest),
       config.origins.of({path + ".top_k", stack.moe_path + ".pyramid", "moe.experts"}),
       "lower it, or give the layer more experts");
 }
 
 // Every mixture's experts fall into the groups, which share out top_k.
-void check_expert_groups(const Config& config, const std::string& path,
-                         const TopKRouterOptions& options) {
-  const ExpertGroupsOptions& groups = options.groups;
+template <typename Groups>
+void check_expert_groups(const Config& config, const std::string& path, const Groups& groups,
+                         int64_t top_k) {
   if (groups.count == 1) return;
   const StackConfig stack = stack_at(config, path);
   const auto refuse = [&](const std::string& what, const std::string& advice) {
@@ -88,17 +91,17 @@ void check_expert_groups(const Config& config, const std::string& path,
                            stack.moe_path + ".pyramid", "moe.experts"}),
         advice);
   };
-  if (groups.top > groups.count || options.top_k % groups.top != 0)
+  if (groups.top > groups.count || top_k % groups.top != 0)
     refuse(fmt::format("top = {} of {} groups doesn't share out top_k = {} evenly", groups.top,
-                       groups.count, options.top_k),
+                       groups.count, top_k),
            "give top a divisor of top_k that is at most groups.count");
   const auto check = [&](int64_t experts) {
     if (experts % groups.count != 0)
       refuse(fmt::format("{} groups don't divide {} experts", groups.count, experts),
              "change groups.count or the number of experts");
-    if (options.top_k / groups.top > experts / groups.count)
-      refuse(fmt::format("{} experts in each of {} groups, which have {}",
-                         options.top_k / groups.top, groups.top, experts / groups.count),
+    if (top_k / groups.top > experts / groups.count)
+      refuse(fmt::format("{} experts in each of {} groups, which have {}", top_k / groups.top,
+                         groups.top, experts / groups.count),
              "raise groups.top, or lower top_k or groups.count");
   };
   check(config.moe.experts);
@@ -107,7 +110,7 @@ void check_expert_groups(const Config& config, const std::string& path,
 
 }  // namespace
 
-void check_router(const Options&, const Config& config, const std::string& path) {
+void check_router(const Options& base, const Config& config, const std::string& path) {
   const StackConfig stack = stack_at(config, path);
   if (stack.moe->layers.is_none()) return;
   const RouterTraits& traits = router_traits(stack.moe->router);
@@ -116,6 +119,7 @@ void check_router(const Options&, const Config& config, const std::string& path)
                                   stack.moe->router.type, traits.looks_ahead),
                       config.origins.of({path + ".type"}), "use top_k there, or another router");
   check_overflow(config, stack, traits);
+  check_enough_experts(config, path, dynamic_cast<const RouterOptions&>(base).least_experts());
   check_losses(config);
 }
 
@@ -123,14 +127,51 @@ void check_top_k(const Options& base, const Config& config, const std::string& p
   check_router(base, config, path);
   if (stack_at(config, path).moe->layers.is_none()) return;
   const auto& options = dynamic_cast<const TopKRouterOptions&>(base);
-  check_choices(config, path, options.top_k);
   if (options.top_k == 1 && options.normalize)
     throw ConfigError(path +
                           ": top_k = 1 with normalize gives every token the weight 1, and the "
                           "router no gradient",
                       config.origins.of({path + ".normalize", path + ".top_k"}),
                       "set normalize: false, or top_k: 2 or more");
-  check_expert_groups(config, path, options);
+  check_expert_groups(config, path, options.groups, options.top_k);
+}
+
+void check_hierarchical(const Options& base, const Config& config, const std::string& path) {
+  check_router(base, config, path);
+  if (stack_at(config, path).moe->layers.is_none()) return;
+  const auto& options = dynamic_cast<const HierarchicalRouterOptions&>(base);
+  check_expert_groups(config, path, options.groups, options.top_k);
+  if (!options.normalize || (options.groups.top > 1 && options.groups.top < options.top_k)) return;
+  throw ConfigError(
+      fmt::format("{}: normalize gives the only one of {} the weight 1, and its gate no gradient",
+                  path, options.groups.top == 1 ? "a token's groups" : "a group's experts"),
+      config.origins.of({path + ".normalize", path + ".groups.top", path + ".top_k"}),
+      "set normalize: false, or groups.top to 2 or more and top_k to a multiple of it");
+}
+
+void check_expert_choice(const Options& base, const Config& config, const std::string& path) {
+  check_router(base, config, path);
+  const StackConfig stack = stack_at(config, path);
+  if (stack.moe->layers.is_none()) return;
+  constexpr int64_t kMost = 256;  // experts that may choose one token: see ops/routing.h
+  int64_t most = config.moe.experts;
+  for (const LayerExpertsConfig& own : stack.moe->pyramid) most = std::max(most, own.experts);
+  if (most <= kMost) return;
+  throw ConfigError(fmt::format("{}: {} experts can't all choose one token", path, most),
+                    config.origins.of({path + ".type", stack.moe_path + ".pyramid", "moe.experts"}),
+                    fmt::format("give a layer at most {} experts, or use top_k", kMost));
+}
+
+void check_soft(const Options& base, const Config& config, const std::string& path) {
+  check_router(base, config, path);
+  if (stack_at(config, path).moe->layers.is_none()) return;
+  const auto& options = dynamic_cast<const SoftRouterOptions&>(base);
+  const int64_t length = config.data.inputs_length;  // soft is for encoders alone
+  if (options.slots_per_expert.value_or(1) <= length) return;
+  throw ConfigError(fmt::format("{}.slots_per_expert = {} is more than the {} tokens of a sequence",
+                                path, *options.slots_per_expert, length),
+                    config.origins.of({path + ".slots_per_expert", "data.inputs_length"}),
+                    fmt::format("set it to at most {}, or to auto", length));
 }
 
 void check_weight_groups(const Options& options, const Config& config, const std::string& path) {

@@ -11,8 +11,15 @@ namespace switchyard {
 // A router's traits (choices.h) against the stack's capacity, the losses and the stack's kind.
 void check_router(const Options& options, const Config& config, const std::string& path);
 
-// The same, and K fits the experts and their groups.
+// The same, and K fits the groups of experts.
 void check_top_k(const Options& options, const Config& config, const std::string& path);
+void check_hierarchical(const Options& options, const Config& config, const std::string& path);
+
+// The same, and a token's choices can be numbered.
+void check_expert_choice(const Options& options, const Config& config, const std::string& path);
+
+// The same, and a sequence has no more slots at an expert than tokens.
+void check_soft(const Options& options, const Config& config, const std::string& path);
 
 // No group of weights is set that the model has no weights of.
 void check_weight_groups(const Options& options, const Config& config, const std::string& path);

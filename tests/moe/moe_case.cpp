@@ -29,7 +29,9 @@ RouterPlace router_place(const std::string& name, uint16_t layer, int64_t expert
           .initial = Initial::normal(1),
           .dtype = dtype,
           .memory = memory,
-          .seed = 1};
+          .seed = 1,
+          .vocabulary = 50,
+          .slots = 2};
 }
 
 std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& rank) {
@@ -37,9 +39,10 @@ std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& ran
   const uint16_t number = layer_id(StackKind::kEncoder, 1);
   SwitchRouterOptions options;
   options.jitter = moe_case.jitter;
-  auto router = std::make_unique<TopKRouter>(
-      TopKRouterOptions(options), router_place("moe.router", number, moe_case.experts,
-                                               moe_case.d_model, moe_case.dtype, rank.memory()));
+  const RouterPlace place = router_place("moe.router", number, moe_case.experts, moe_case.d_model,
+                                         moe_case.dtype, rank.memory());
+  auto router = moe_case.router ? moe_case.router(place)
+                                : std::make_unique<TopKRouter>(TopKRouterOptions(options), place);
   auto experts = std::make_unique<Experts>(
       "moe.expert", experts_of_rank(moe_case.experts, group.size(), group.rank()),
       Experts::Options{.d_model = moe_case.d_model,

@@ -1,6 +1,7 @@
 // A MoE layer with its inputs, on one rank of a job: what most tests of this folder run.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ struct MoeCase {
   bool gated = false;
   CapacityRule capacity{.train_factor = 1.0, .eval_factor = 1.0, .min_tokens = 0};
   AuxiliaryLosses losses{.load_balance = 0.3, .router_z = 0.2};
+  // Empty: the switch router with `jitter`.
+  std::function<std::unique_ptr<Router>(const RouterPlace&)> router = {};
   double jitter = 0.0, expert_dropout = 0.0;
   bool training = true;
   DType dtype = DType::kFloat64;
@@ -108,7 +111,7 @@ class MoeRank {
   OrderedSums ordered_;
 };
 
-// A router's place whose weights a test sets itself.
+// A router's place whose weights a test sets itself; ids below 50, two slots.
 RouterPlace router_place(const std::string& name, uint16_t layer, int64_t experts, int64_t d_model,
                          DType dtype, Memory& memory);
 

@@ -407,10 +407,55 @@ std::vector<WrongCall> wrong_routing() {
   };
 }
 
+std::vector<WrongCall> wrong_gating() {
+  return {
+      {"keep_best_groups",
+       {"keep_best_groups", "3 groups of 4 experts"},
+       [](auto& ctx, auto& t) {
+         keep_best_groups(ctx, t.f({2, 4}), 3, 1, 1, t.f({2, 4}));
+       }},
+      {"smooth_load",
+       {"smooth_load", "5 of 4 experts"},
+       [](auto& ctx, auto& t) {
+         smooth_load(ctx, t.f({2, 4}), t.f({2, 4}), t.f({2, 4}), 5, t.f({2, 4}));
+       }},
+      {"cv_squared",
+       {"cv_squared", "groups", "to 3", "to 2"},
+       [](auto& ctx, auto& t) {
+         const int64_t groups[] = {0, 3};
+         cv_squared(ctx, t.f({2, 4}), {}, groups, t.d({1}));
+       }},
+      {"choose_tokens",
+       {"choose_tokens", "expert", "[2, 3]", "[2, 4]"},
+       [](auto& ctx, auto& t) {
+         const int64_t groups[] = {0, 2};
+         choose_tokens(ctx, t.f({2, 4}), {}, groups, 1, t.i({2, 3}));
+       }},
+      {"scale_column_groups",
+       {"4 columns in 3 groups"},
+       [](auto& ctx, auto& t) {
+         scale_column_groups(ctx, t.f({2, 4}), t.f({2, 3}), t.f({2, 4}));
+       }},
+      {"look_up_choices_id",
+       {"token id 0 of 0"},
+       [](auto& ctx, auto& t) {
+         const TensorView ids = t.i({1});
+         fill_zero(ctx, ids);
+         look_up_choices(ctx, t.i({0}), ids, {}, t.i({1, 1}));
+       }},
+      {"mix_rows",
+       {"mix_rows", "rows", "[5, 3]", "[4, 3]"},
+       [](auto& ctx, auto& t) {
+         const int64_t sequences[] = {0, 3};
+         mix_rows(ctx, t.f({3, 4}), t.f({3, 3}), sequences, t.f({5, 3}));
+       }},
+  };
+}
+
 std::vector<WrongCall> wrong_calls() {
   std::vector<WrongCall> calls;
-  for (const auto& part :
-       {wrong_products(), wrong_attention(), wrong_elementwise(), wrong_routing()}) {
+  for (const auto& part : {wrong_products(), wrong_attention(), wrong_elementwise(),
+                           wrong_routing(), wrong_gating()}) {
     calls.insert(calls.end(), part.begin(), part.end());
   }
   return calls;

@@ -209,7 +209,8 @@ OpCase skip_case(int64_t count) {
           [=](ExecContext& ctx, OpRun& run) {
             skip_choices(ctx, run.in("expert"), run.in("weight"),
                          {{.seed = 5, .purpose = Purpose::kRouterNoise}, run.in("token"), 6},
-                         run.exact("sent", shape, Element::kInt32));
+                         run.exact("sent", shape, Element::kInt32),
+                         run.exact("skipped", shape, Element::kInt32));
           },
   };
 }
@@ -251,6 +252,7 @@ OpCase column_groups_case(const Shape& shape, int64_t groups) {
           [=](ExecContext& ctx, OpRun& run) {
             scale_column_groups(ctx, run.in("x"), run.in("factor"),
                                 run.output("y", shape, kAccurate));
+            sum_column_groups(ctx, run.in("x"), run.saved("sums", factors, kAccurate));
           },
       .backward =
           [=](ExecContext& ctx, OpRun& run) {
@@ -270,8 +272,10 @@ OpCase join_case(int64_t count, int64_t groups, int64_t outer, int64_t each, int
                  integers("inner", {count * groups, inner}, 0, each)},
       .run =
           [=](ExecContext& ctx, OpRun& run) {
-            join_choices(ctx, run.in("group"), run.in("inner"), each,
-                         run.exact("expert", {count, outer * inner}, Element::kInt32));
+            const TensorView expert = run.exact("expert", {count, outer * inner}, Element::kInt32);
+            join_choices(ctx, run.in("group"), run.in("inner"), each, expert);
+            split_choices(ctx, expert, each,
+                          run.exact("group_again", {count, outer}, Element::kInt32));
           },
   };
 }

@@ -47,18 +47,22 @@ void CpuKernels::keep_best_groups(ExecContext&, TensorView scores_view, int64_t 
 }
 
 void CpuKernels::skip_choices(ExecContext&, TensorView expert_view, TensorView weight_view,
-                              const RandomRows& random, TensorView sent_view) {
+                              const RandomRows& random, TensorView sent_view,
+                              TensorView skipped_view) {
   const int32_t* expert = expert_view.data<int32_t>();
   const float* weight = weight_view.data<float>();
   const int64_t* token = random.token.data<int64_t>();
-  int32_t* sent = sent_view.data<int32_t>();
+  int32_t *sent = sent_view.data<int32_t>(), *skipped = skipped_view.data<int32_t>();
   const auto column = static_cast<uint32_t>(random.first_column);
   team_.ranges(expert_view.shape()[0], 32, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const float uniform =
           random_uniform(random.key, token_of(token[t]), choice_of(token[t]), column);
       sent[2 * t] = expert[2 * t];
-      sent[2 * t + 1] = uniform < 2.0f * weight[2 * t + 1] ? expert[2 * t + 1] : -1;
+      skipped[2 * t] = -1;
+      const bool stays = uniform < 2.0f * weight[2 * t + 1];
+      sent[2 * t + 1] = stays ? expert[2 * t + 1] : -1;
+      skipped[2 * t + 1] = stays ? -1 : expert[2 * t + 1];
     }
   });
 }
@@ -186,6 +190,17 @@ void CpuKernels::join_choices(ExecContext&, TensorView group_view, TensorView in
       for (int64_t j = 0; j < choices; ++j) joined[j] = first + inner[row * choices + j];
     }
   });
+}
+
+void CpuKernels::split_choices(ExecContext&, TensorView expert_view, int64_t experts_per_group,
+                               TensorView group_view) {
+  const int64_t each = expert_view.shape()[1] / group_view.shape()[1];
+  const int32_t* expert = expert_view.data<int32_t>();
+  int32_t* group = group_view.data<int32_t>();
+  for (int64_t i = 0; i < group_view.elements(); ++i) {
+    const int32_t first = expert[i * each];
+    group[i] = first < 0 ? -1 : static_cast<int32_t>(first / experts_per_group);
+  }
 }
 
 void CpuKernels::look_up_choices(ExecContext&, TensorView table, TensorView ids,

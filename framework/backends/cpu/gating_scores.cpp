@@ -284,4 +284,15 @@ void CpuKernels::scale_column_groups_backward(ExecContext&, TensorView x_view,
   });
 }
 
+void CpuKernels::sum_column_groups(ExecContext&, TensorView x_view, TensorView y_view) {
+  const int64_t each = x_view.shape()[1] / y_view.shape()[1];
+  const float* x = x_view.data<float>();
+  float* y = y_view.data<float>();
+  team_.ranges(y_view.elements(), each, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      y[i] = std::accumulate(x + i * each, x + (i + 1) * each, 0.0f);
+    }
+  });
+}
+
 }  // namespace switchyard

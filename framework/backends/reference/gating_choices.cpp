@@ -52,17 +52,21 @@ void ReferenceKernels::keep_best_groups(ExecContext&, TensorView scores_view, in
 }
 
 void ReferenceKernels::skip_choices(ExecContext&, TensorView expert_view, TensorView weight_view,
-                                    const RandomRows& random, TensorView sent_view) {
+                                    const RandomRows& random, TensorView sent_view,
+                                    TensorView skipped_view) {
   reference::with_floating(weight_view.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Matrix<T> weight(weight_view);
-    const Matrix<int32_t> expert(expert_view), sent(sent_view);
+    const Matrix<int32_t> expert(expert_view), sent(sent_view), skipped(skipped_view);
     for (int64_t t = 0; t < expert.rows(); ++t) {
       const int64_t row = random.token.data<int64_t>()[t];
       const float uniform = random_uniform(random.key, token_of(row), choice_of(row),
                                            static_cast<uint32_t>(random.first_column));
       sent(t, 0) = expert(t, 0);
-      sent(t, 1) = static_cast<T>(uniform) < 2 * weight(t, 1) ? expert(t, 1) : -1;
+      skipped(t, 0) = -1;
+      const bool stays = static_cast<T>(uniform) < 2 * weight(t, 1);
+      sent(t, 1) = stays ? expert(t, 1) : -1;
+      skipped(t, 1) = stays ? -1 : expert(t, 1);
     }
   });
 }
@@ -157,6 +161,18 @@ void ReferenceKernels::join_choices(ExecContext&, TensorView group_view, TensorV
         const int64_t row = t * count + checked_place(group(t, i), count, "group");
         joined = static_cast<int32_t>(group(t, i) * experts_per_group + inner(row, j));
       }
+    }
+  }
+}
+
+void ReferenceKernels::split_choices(ExecContext&, TensorView expert_view,
+                                     int64_t experts_per_group, TensorView group_view) {
+  const Matrix<int32_t> expert(expert_view), group(group_view);
+  const int64_t each = expert.columns() / group.columns();
+  for (int64_t t = 0; t < group.rows(); ++t) {
+    for (int64_t i = 0; i < group.columns(); ++i) {
+      const int32_t first = expert(t, i * each);
+      group(t, i) = first < 0 ? -1 : static_cast<int32_t>(first / experts_per_group);
     }
   }
 }

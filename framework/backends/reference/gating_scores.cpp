@@ -298,4 +298,18 @@ void ReferenceKernels::scale_column_groups_backward(ExecContext&, TensorView x_v
   });
 }
 
+void ReferenceKernels::sum_column_groups(ExecContext&, TensorView x_view, TensorView y_view) {
+  reference::with_floating(x_view.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Matrix<T> x(x_view), y(y_view);
+    const int64_t each = x.columns() / y.columns();
+    for (int64_t t = 0; t < x.rows(); ++t) {
+      for (int64_t i = 0; i < y.columns(); ++i) {
+        const T* first = x.row(t) + i * each;
+        y(t, i) = std::accumulate(first, first + each, T{0});
+      }
+    }
+  });
+}
+
 }  // namespace switchyard

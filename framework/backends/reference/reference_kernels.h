@@ -143,7 +143,7 @@ class ReferenceKernels final : public Kernels {
   void cv_squared_gradient(ExecContext& ctx, TensorView values, TensorView mask, LeafOffsets groups,
                            double factor, TensorView dvalues) override;
   void skip_choices(ExecContext& ctx, TensorView expert, TensorView weight,
-                    const RandomRows& random, TensorView sent) override;
+                    const RandomRows& random, TensorView sent, TensorView skipped) override;
   void choose_tokens(ExecContext& ctx, TensorView probs, TensorView mask, LeafOffsets groups,
                      int64_t capacity, TensorView expert) override;
   void sinkhorn(ExecContext& ctx, TensorView logits, TensorView mask, LeafOffsets groups,
@@ -153,8 +153,11 @@ class ReferenceKernels final : public Kernels {
   void scale_column_groups_backward(ExecContext& ctx, TensorView x, TensorView factor,
                                     TensorView dy, TensorView dx, TensorView dfactor,
                                     Write write) override;
+  void sum_column_groups(ExecContext& ctx, TensorView x, TensorView y) override;
   void join_choices(ExecContext& ctx, TensorView group, TensorView inner, int64_t experts_per_group,
                     TensorView expert) override;
+  void split_choices(ExecContext& ctx, TensorView expert, int64_t experts_per_group,
+                     TensorView group) override;
   void look_up_choices(ExecContext& ctx, TensorView table, TensorView ids, TensorView mask,
                        TensorView expert) override;
 
