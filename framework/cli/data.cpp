@@ -45,7 +45,7 @@ void announce_dataset(const Config& config, const BuildReport& report) {
   const DatasetListing& listing = report.listing;
   log_info("dataset {}{}: {} for {}, {} ids{}", config.data.dir,
            report.built ? "" : " is up to date", name_of(listing.examples),
-           listing.examples == ExampleKind::kPairs ? "text_to_text" : "span_corruption",
+           listing.examples == ExampleKind::kPairs ? "text_to_text" : "span_corruption or causal",
            listing.vocabulary.size, listing.tokenizer ? "" : " without a tokenizer");
   for (Split split : kSplits) {
     const DatasetListing::Counts total = listing.total(split);

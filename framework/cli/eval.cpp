@@ -1,3 +1,4 @@
+#include "base/errors.h"
 #include "base/log.h"
 #include "cli/metric_sinks.h"
 #include "cli/verbs.h"
@@ -19,6 +20,10 @@ void evaluate(const EvalArguments& arguments, Job& job) {
   const Config config = arguments.load();
   const int threads = resolve_threads(config, job.ranks_on_this_node());
   const std::unique_ptr<RunData> data = RunData::open(config);
+  if (arguments.shuffle_inputs && data->validation->causal()) {
+    throw ConfigError("--shuffle-inputs needs an encoder, which " + config.model.type + " has not",
+                      config.origins.of({"model.type"}), "leave it out");
+  }
   RunParts parts(config, resolve_vocabulary(config, *data), world, threads);
   announce(config, parts, *data, threads);
   const std::filesystem::path checkpoint = checkpoint_at(

@@ -28,6 +28,17 @@ std::span<const int32_t> segment_of(const std::vector<int32_t>& ids,
   return {ids.data() + (begin - segments.begin()), static_cast<size_t>(end - begin)};
 }
 
+// The segments of a batch of one row for a decoder alone.
+void show_texts(const RunData& data, const TokenSource& source, const TokenBatch& batch) {
+  for (int32_t segment = 1; segment <= std::ssize(batch.labels); ++segment) {
+    const auto text = segment_of(batch.inputs, batch.inputs_segment, segment);
+    log_info("  segment {}: label {}, {} tokens, {} predicted", segment,
+             source.label_names()[static_cast<size_t>(batch.label_of(0, segment))], text.size(),
+             std::ranges::count(batch.targets_segment, segment));
+    log_info("  text:    {}", shown(*data.datasets.front(), text));
+  }
+}
+
 void show_row(const RunData& data, const TokenSource& source, int64_t index) {
   TokenBatch batch;
   source.fill({&index, 1}, batch);
@@ -35,6 +46,12 @@ void show_row(const RunData& data, const TokenSource& source, int64_t index) {
     return std::ranges::count_if(segments, [](int32_t segment) { return segment != 0; });
   };
   const auto samples = static_cast<int32_t>(batch.labels.size());
+  if (source.causal()) {
+    log_info("sequence {}: {} of {} tokens, {} predicted, {} segment{}", index,
+             tokens(batch.inputs_segment), batch.inputs_width, tokens(batch.targets_segment),
+             samples, samples == 1 ? "" : "s");
+    return show_texts(data, source, batch);
+  }
   log_info("sequence {}: inputs {} of {} tokens, targets {} of {}{}", index,
            tokens(batch.inputs_segment), batch.inputs_width, tokens(batch.targets_segment),
            batch.targets_width,

@@ -239,19 +239,36 @@ void LoadConfig::describe(Fields& f) {
   f.real("coef", coef, {0.0, 100.0}, "ratio", "Strength; 0 is off, Shazeer 2017 uses 0.1.");
 }
 
+const char* name_of(DataTask task) {
+  switch (task) {
+    case DataTask::kSpanCorruption:
+      return "span_corruption";
+    case DataTask::kTextToText:
+      return "text_to_text";
+    case DataTask::kCausal:
+      return "causal";
+  }
+  return "?";
+}
+
 static void describe_task(Fields& f, DataTask& task) {
-  f.one_of(
-      "task", task,
-      {{DataTask::kSpanCorruption, "span_corruption"}, {DataTask::kTextToText, "text_to_text"}},
-      "span_corruption: spans are cut out of running text and have to be filled in; "
-      "text_to_text: pairs of inputs and targets.");
+  f.one_of("task", task,
+           {{DataTask::kSpanCorruption, name_of(DataTask::kSpanCorruption)},
+            {DataTask::kTextToText, name_of(DataTask::kTextToText)},
+            {DataTask::kCausal, name_of(DataTask::kCausal)}},
+           "span_corruption: spans are cut out of running text and have to be filled in; "
+           "text_to_text: pairs of inputs and targets; causal: running text, each token predicts "
+           "the next; for models without an encoder.");
 }
 
 void DataConfig::describe(Fields& f) {
   f.text("dir", dir, "Folder of the built dataset: tokenizer, token files, their index.");
   describe_task(f, task);
+  f.integer("length", length, {2, 1 << 20}, "tokens",
+            "Of a row of the causal task: documents, closed with end-of-text, are cut to rows; "
+            "they don't see each other.");
   f.integer("inputs_length", inputs_length, {3, 1 << 16}, "tokens",
-            "Longest input of the encoder, end-of-text included.");
+            "Longest input of the encoder, or prompt where there is none, end-of-text included.");
   f.integer_or("auto", "targets_length", targets_length, {2, 1 << 16}, "tokens",
                "Longest target of the decoder; auto is what span corruption makes of the longest "
                "text that fits in inputs_length, and inputs_length for text_to_text.");
@@ -271,7 +288,10 @@ void DataConfig::describe(Fields& f) {
          "dir.");
   f.inert_if(!uses(DataTask::kSpanCorruption), {"corruption"}, "no task is span_corruption");
   f.inert_if(!uses(DataTask::kTextToText), {"packing"},
-             "every task is span_corruption, whose examples fill a sequence already");
+             "no task is text_to_text: those of running text fill a sequence already");
+  f.inert_if(!uses(DataTask::kCausal), {"length"}, "no task is causal");
+  f.inert_if(uses(DataTask::kCausal), {"inputs_length", "targets_length"},
+             "the task is causal: its rows have a 'length'");
   f.inert_if(vocabulary.has_value(), {"tokenizer"}, "'vocabulary' says that the sources hold ids");
   f.inert_if(!mixture.empty(),
              {"dir", "task", "vocabulary", "tokenizer", "validation_share", "sources"},

@@ -11,7 +11,8 @@ namespace switchyard {
 class Fields;
 
 // What a model learns from a dataset.
-enum class DataTask { kSpanCorruption, kTextToText };
+enum class DataTask { kSpanCorruption, kTextToText, kCausal };
+const char* name_of(DataTask task);  // "span_corruption"
 
 struct CorruptionConfig {
   double rate = 0.15;
@@ -67,6 +68,7 @@ struct DataConfig {
   std::string dir = "data";
   DataTask task = DataTask::kSpanCorruption;
   int64_t inputs_length = 128;
+  int64_t length = 256;                   // of a row of the causal task
   std::optional<int64_t> targets_length;  // empty: see resolve_targets_length in config/resolve.h
   bool packing = false;
   CorruptionConfig corruption;

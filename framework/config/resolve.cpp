@@ -39,12 +39,17 @@ int64_t resolve_d_kv(const ModelConfig& model) {
   return model.is_decoder_only() ? model.d_model / model.heads : 64;
 }
 
+int64_t resolve_shorter_length(const Config& config) {
+  const DataConfig& data = config.data;
+  if (data.uses(DataTask::kCausal)) return data.length;
+  const int64_t inputs = data.inputs_length, targets = resolve_targets_length(data);
+  return config.model.is_decoder_only() ? inputs + targets : std::min(inputs, targets);
+}
+
 int64_t resolve_group_sequences(const Config& config) {
   if (config.moe.group_sequences) return *config.moe.group_sequences;
   constexpr int64_t kEnoughTokens = 1024;
-  const int64_t targets = resolve_targets_length(config.data);
-  const int64_t length =
-      config.model.is_decoder_only() ? targets : std::min(config.data.inputs_length, targets);
+  const int64_t length = resolve_shorter_length(config);
   const int64_t batch = config.train.batch_sequences;
   for (int64_t group = (kEnoughTokens + length - 1) / length; group < batch; ++group)
     if (batch % group == 0) return group;

@@ -35,6 +35,10 @@ bool has_experts(const Config& config);
 // model.d_kv, or for auto d_model / heads in a decoder-only model and T5's 64 elsewhere.
 int64_t resolve_d_kv(const ModelConfig& model);
 
+// Tokens of a row of the stack with the shorter rows: data.length of the causal task, prompt and
+// answer together for pairs of a model without an encoder.
+int64_t resolve_shorter_length(const Config& config);
+
 // moe.group_sequences, or for auto the smallest number of sequences that divides the global batch
 // and holds at least 1,024 tokens of the stack with the shorter sequences; at most the global
 // batch.

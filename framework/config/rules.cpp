@@ -75,6 +75,29 @@ void check_model(const Config& config) {
                       place, fmt::format("set it to {} or more", bias.buckets / 2 + 1));
 }
 
+// Whether a model can learn from the data's tasks.
+void check_task(const Config& config) {
+  const DataConfig& data = config.data;
+  std::vector<std::pair<DataTask, std::string>> tasks;
+  for (size_t i = 0; i < data.mixture.size(); ++i)
+    tasks.emplace_back(data.mixture[i].task, fmt::format("data.mixture[{}].task", i));
+  if (data.mixture.empty()) tasks.emplace_back(data.task, "data.task");
+  for (const auto& [task, key] : tasks) {
+    const std::string what = fmt::format("{} = {}", key, name_of(task));
+    const std::string place = config.origins.of({key, "model.type"});
+    if (task == DataTask::kCausal && !config.model.is_decoder_only())
+      throw ConfigError(what + " is for models without an encoder, not for " + config.model.type,
+                        place, "use span_corruption, or model.type: decoder_lm");
+    if (task == DataTask::kSpanCorruption && config.model.is_decoder_only())
+      throw ConfigError(what + " needs an encoder, which " + config.model.type + " has not", place,
+                        "use causal, or model.type: switch_t5");
+    if ((task == DataTask::kCausal) != data.uses(DataTask::kCausal))
+      throw ConfigError("data.mixture can't mix causal with other tasks: their rows differ",
+                        config.origins.of({"data.mixture"}),
+                        "give all datasets of the mixture the task causal, or none");
+  }
+}
+
 void check_stated_vocabulary(const Config& config) {
   const VocabularyConfig& vocabulary = *config.data.vocabulary;
   if (vocabulary.size == 0)
@@ -177,11 +200,10 @@ void check_source_kind(const Config& config, const SourceConfig& source,
   const auto useless = [&](const char* key, const std::string& value, const char* otherwise) {
     const std::string path = element + "." + key;
     if (value == otherwise) return;
-    throw ConfigError(
-        path + " has no effect when data.task is " + (pairs ? "text_to_text" : "span_corruption"),
-        config.origins.of({path}),
-        pairs ? "pairs have inputs_key and targets_key: remove it"
-              : "running text has text_key: remove it");
+    throw ConfigError(path + " has no effect when data.task is " + name_of(data.task),
+                      config.origins.of({path}),
+                      pairs ? "pairs have inputs_key and targets_key: remove it"
+                            : "running text has text_key: remove it");
   };
   if (pairs) return useless("text_key", source.text_key, "auto");
   useless("inputs_key", source.inputs_key, "inputs");
@@ -377,6 +399,7 @@ void check_rules(const Config& config, const ChoiceTables& tables) {
   check_load_balance(config);
   check_dispatch(config);
   check_expert_tensor(config);
+  check_task(config);
   for (const StackConfig& stack : stacks_of(config)) {
     check_choice(config, tables, "router", stack.moe->router, stack.moe_path + ".router");
   }

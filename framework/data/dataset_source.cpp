@@ -54,7 +54,13 @@ void DatasetSource::fill(std::span<const int64_t> global_indices, TokenBatch& ba
   for (const int64_t index : global_indices) {
     batch.add_row(vocabulary().filler());
     for (const Sample& sample : row(index)) {
-      batch.add_sample(sample.inputs, sample.targets, sample.label);
+      if (options_.joined) {
+        std::vector<int32_t> text = sample.inputs;
+        text.insert(text.end(), sample.targets.begin(), sample.targets.end());
+        batch.add_text(text, std::ssize(text), std::ssize(sample.inputs), sample.label);
+      } else {
+        batch.add_sample(sample.inputs, sample.targets, sample.label);
+      }
     }
   }
 }

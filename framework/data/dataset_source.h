@@ -22,6 +22,9 @@ class DatasetSource : public TokenSource {
   struct Options {
     int inputs_width = 0, targets_width = 0;
     bool packing = false;
+    // Whether a sample's inputs and targets are one text for a decoder alone, of which only the
+    // targets are predicted; a row is as wide as both.
+    bool joined = false;
     uint64_t seed = 0;
   };
 
@@ -36,8 +39,13 @@ class DatasetSource : public TokenSource {
                                                    std::unique_ptr<ExampleSource> examples,
                                                    Options options, int64_t samples);
 
-  int inputs_width() const override { return options_.inputs_width; }
-  int targets_width() const override { return options_.targets_width; }
+  bool causal() const override { return options_.joined; }
+  int inputs_width() const override {
+    return options_.inputs_width + (options_.joined ? options_.targets_width : 0);
+  }
+  int targets_width() const override {
+    return options_.targets_width + (options_.joined ? options_.inputs_width : 0);
+  }
   const Vocabulary& vocabulary() const override { return dataset_->vocabulary(); }
   const std::vector<std::string>& label_names() const override { return dataset_->labels(); }
   int64_t epoch_size() const override { return epoch_size_; }

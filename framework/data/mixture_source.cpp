@@ -46,7 +46,7 @@ MixtureSource::MixtureSource(std::vector<Part> parts, const std::vector<int64_t>
       rows_of_block.empty() ? shares_of(kBlockRows, weights_of(parts_)) : rows_of_block;
   for (size_t p = 0; p < parts_.size(); ++p) {
     const TokenSource& source = *parts_[p].source;
-    SWITCHYARD_CHECK(source.inputs_width() == inputs_width() &&
+    SWITCHYARD_CHECK(source.causal() == causal() && source.inputs_width() == inputs_width() &&
                          source.targets_width() == targets_width() &&
                          source.vocabulary() == vocabulary(),
                      "part ", p, " of a mixture is of another kind");

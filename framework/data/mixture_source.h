@@ -25,13 +25,15 @@ class MixtureSource : public TokenSource {
     double weight = 1.0;  // at least 1 / kBlockRows of their sum
   };
 
-  // Training rows, endlessly. The parts have the same widths and vocabulary. Labels of the same
+  // Training rows, endlessly. The parts have the same widths and vocabulary; all are
+  // causal, or none is. Labels of the same
   // name are one label.
   MixtureSource(std::vector<Part> parts, uint64_t seed);
 
   // Evaluation rows: `rows` shared out by weight; of a part that has fewer, all.
   static std::unique_ptr<MixtureSource> evaluation(std::vector<Part> parts, int64_t rows);
 
+  bool causal() const override { return parts_.front().source->causal(); }
   int inputs_width() const override { return parts_.front().source->inputs_width(); }
   int targets_width() const override { return parts_.front().source->targets_width(); }
   const Vocabulary& vocabulary() const override { return parts_.front().source->vocabulary(); }

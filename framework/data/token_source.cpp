@@ -25,6 +25,14 @@ void TokenBatch::add_row(int32_t filler) {
   first_sample.push_back(first_sample.back());
 }
 
+int32_t TokenBatch::begin_sample(int label) {
+  const auto segment =
+      static_cast<int32_t>(++first_sample.back() - first_sample[static_cast<size_t>(rows - 1)]);
+  SWITCHYARD_CHECK(packed || segment == 1, "segment ", segment, " of an unpacked row");
+  labels.push_back(label);
+  return segment;
+}
+
 void TokenBatch::add_sample(std::span<const int32_t> sample_inputs,
                             std::span<const int32_t> sample_targets, int label) {
   const auto put = [](std::span<const int32_t> from, std::vector<int32_t>& ids,
@@ -35,12 +43,28 @@ void TokenBatch::add_sample(std::span<const int32_t> sample_inputs,
     std::fill_n(segments.begin() + end, from.size(), segment);
     end += static_cast<int64_t>(from.size());
   };
-  const auto segment =
-      static_cast<int32_t>(++first_sample.back() - first_sample[static_cast<size_t>(rows - 1)]);
-  SWITCHYARD_CHECK(packed || segment == 1, "segment ", segment, " of an unpacked row");
+  const int32_t segment = begin_sample(label);
   put(sample_inputs, inputs, inputs_segment, inputs_end_, segment);
   put(sample_targets, targets, targets_segment, targets_end_, segment);
-  labels.push_back(label);
+}
+
+void TokenBatch::add_text(std::span<const int32_t> ids, int64_t read, int64_t first_target,
+                          int label) {
+  const int64_t count = std::ssize(ids);
+  SWITCHYARD_CHECK(inputs_width == targets_width && (read == count || read == count - 1),
+                   "a text of ", count, " tokens, ", read, " read");
+  SWITCHYARD_CHECK(inputs_end_ + read <= std::ssize(inputs), "a text of ", read,
+                   " tokens doesn't fit its row");
+  const int32_t segment = begin_sample(label);
+  for (int64_t i = 0; i < read; ++i) {
+    const auto place = static_cast<size_t>(inputs_end_ + i);
+    inputs[place] = ids[static_cast<size_t>(i)];
+    inputs_segment[place] = segment;
+    if (i + 1 == count || i + 1 < first_target) continue;
+    targets[place] = ids[static_cast<size_t>(i + 1)];
+    targets_segment[place] = segment;
+  }
+  inputs_end_ = targets_end_ = inputs_end_ + read;
 }
 
 void TokenBatch::append(const TokenBatch& other) {

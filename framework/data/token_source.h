@@ -12,14 +12,16 @@
 namespace switchyard {
 
 // Rows of one sample each or, packed, of several samples one after the other (its segments, which
-// attention keeps apart).
+// attention keeps apart). Where the source is causal a sample is a text: its inputs are what a
+// decoder alone reads, and the target at a place is the next token.
 struct TokenBatch {
   int64_t rows = 0;
   int inputs_width = 0, targets_width = 0;
   bool packed = false;           // whether rows may hold several samples, whatever these hold
   std::vector<int32_t> inputs;   // [rows, inputs_width]
   std::vector<int32_t> targets;  // [rows, targets_width]
-  // Of each token its sample's number in the row, from 1; 0 for padding.
+  // Of each token its sample's number in the row, from 1; 0 for padding, and for a target where
+  // nothing is predicted.
   std::vector<int32_t> inputs_segment;   // [rows, inputs_width]
   std::vector<int32_t> targets_segment;  // [rows, targets_width]
   std::vector<int32_t> labels;           // of each sample, row by row, into label_names()
@@ -35,10 +37,17 @@ struct TokenBatch {
   void add_row(int32_t filler);
   // Puts a sample behind those of the last row, where it must fit.
   void add_sample(std::span<const int32_t> inputs, std::span<const int32_t> targets, int label);
+  // The same for a text of a causal source; both widths are equal.
+  //   ids           of the text, a decoder's input and targets in one
+  //   read          of them that stand in the row: all, or all but one, which is a target only
+  //   first_target  place in `ids` of the first one that is predicted; never the first id
+  void add_text(std::span<const int32_t> ids, int64_t read, int64_t first_target, int label);
   // Appends the rows of a batch of the same widths.
   void append(const TokenBatch& other);
 
  private:
+  int32_t begin_sample(int label);  // returns its number in the last row
+
   int64_t inputs_end_ = 0, targets_end_ = 0;  // of what the last row holds
 };
 
@@ -46,6 +55,8 @@ class TokenSource {
  public:
   virtual ~TokenSource() = default;
 
+  // Whether rows are texts for a decoder alone, see TokenBatch.
+  virtual bool causal() const { return false; }
   virtual int inputs_width() const = 0;   // tokens of a row of inputs, S of the encoder
   virtual int targets_width() const = 0;  // tokens of a row of targets, S of the decoder
   virtual const Vocabulary& vocabulary() const = 0;

@@ -10,7 +10,8 @@ namespace switchyard {
 // This rank's part of a micro-batch. Decoder-only models leave `encoder` empty.
 struct ModelBatch {
   TokenRows encoder;
-  TokenRows decoder;   // what the decoder reads: targets shifted right
+  // What the decoder reads: targets shifted right, or without an encoder the text itself.
+  TokenRows decoder;
   TensorView targets;  // int32 [Td]: kIgnoredTarget where there is no loss
 };
 

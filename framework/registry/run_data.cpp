@@ -4,6 +4,7 @@
 
 #include "base/errors.h"
 #include "config/resolve.h"
+#include "data/causal_source.h"
 #include "data/dataset_source.h"
 #include "data/mixture_source.h"
 #include "data/pair_examples.h"
@@ -16,10 +17,6 @@ namespace {
 // Datasets up to this size are read whole before training: about a second. Of larger ones `data
 // build` checks what stands between headers and indices.
 constexpr int64_t kVerifiedBytes = int64_t{1} << 30;
-
-const char* name_of(DataTask task) {
-  return task == DataTask::kTextToText ? "text_to_text" : "span_corruption";
-}
 
 ExampleKind kind_for(DataTask task) {
   return task == DataTask::kTextToText ? ExampleKind::kPairs : ExampleKind::kText;
@@ -66,7 +63,7 @@ void check_fits(const Config& config, const MixtureConfig& entry, const Dataset&
                     pairs ? "pairs" : "running text", pairs ? "running text" : "pairs"),
         place,
         fmt::format("set its task: {}, or build a dataset for this task",
-                    name_of(pairs ? DataTask::kSpanCorruption : DataTask::kTextToText)));
+                    pairs ? "span_corruption or causal" : name_of(DataTask::kTextToText)));
   }
   if (!config.data.mixture.empty()) return;
   if (config.data.vocabulary &&
@@ -113,26 +110,39 @@ std::unique_ptr<ExampleSource> make_examples(const Config& config, const Mixture
                                       .corruption = span_corruption_options(config.data)});
 }
 
-std::unique_ptr<TokenSource> make_source(const Config& config, const RunData& data, Split split) {
-  const std::vector<MixtureConfig> entries = entries_of(config.data);
+std::unique_ptr<TokenSource> make_part(const Config& config, const MixtureConfig& entry,
+                                       const Dataset& dataset, Split split) {
+  const auto seed = static_cast<uint64_t>(config.seed);
+  const int64_t rows = config.train.evaluation_sequences;
+  const bool trains = split == Split::kTrain;
+  if (entry.task == DataTask::kCausal) {
+    const CausalSource::Options options{.length = static_cast<int>(config.data.length),
+                                        .seed = seed};
+    if (!trains) return CausalSource::evaluation(dataset, split, options, rows);
+    return std::make_unique<CausalSource>(dataset, split, options);
+  }
   const DatasetSource::Options options{
       .inputs_width = static_cast<int>(config.data.inputs_length),
       .targets_width = static_cast<int>(resolve_targets_length(config.data)),
       .packing = config.data.packing,
-      .seed = static_cast<uint64_t>(config.seed)};
+      .joined = config.model.is_decoder_only(),
+      .seed = seed};
+  auto examples = make_examples(config, entry, dataset, split);
+  if (!trains) return DatasetSource::evaluation(dataset, std::move(examples), options, rows);
+  return std::make_unique<DatasetSource>(dataset, std::move(examples), options);
+}
+
+std::unique_ptr<TokenSource> make_source(const Config& config, const RunData& data, Split split) {
+  const std::vector<MixtureConfig> entries = entries_of(config.data);
   const int64_t rows = config.train.evaluation_sequences;
   const bool trains = split == Split::kTrain;
   std::vector<MixtureSource::Part> parts;
   for (size_t i = 0; i < entries.size(); ++i) {
-    const Dataset& dataset = *data.datasets[i];
-    auto examples = make_examples(config, entries[i], dataset, split);
-    parts.push_back({trains
-                         ? std::make_unique<DatasetSource>(dataset, std::move(examples), options)
-                         : DatasetSource::evaluation(dataset, std::move(examples), options, rows),
-                     entries[i].weight});
+    parts.push_back({make_part(config, entries[i], *data.datasets[i], split), entries[i].weight});
   }
   if (parts.size() == 1) return std::move(parts.front().source);
-  if (trains) return std::make_unique<MixtureSource>(std::move(parts), options.seed);
+  if (trains)
+    return std::make_unique<MixtureSource>(std::move(parts), static_cast<uint64_t>(config.seed));
   return MixtureSource::evaluation(std::move(parts), rows);
 }
 
@@ -142,6 +152,8 @@ Digest digest_of_data(const Config& config, const RunData& data) {
   if (config.data.uses(DataTask::kSpanCorruption)) {
     all += fmt::format(" {} {}", config.data.corruption.rate, config.data.corruption.mean_span);
   }
+  if (config.data.uses(DataTask::kCausal)) all += fmt::format(" rows {}", config.data.length);
+  if (config.model.is_decoder_only()) all += " joined";
   const std::vector<MixtureConfig> entries = entries_of(config.data);
   for (size_t i = 0; i < entries.size(); ++i) {
     all += fmt::format("\n{} {} {}", data.datasets[i]->digest().hex(), name_of(entries[i].task),

@@ -16,6 +16,7 @@ class ShuffledInputs : public TokenSource {
   ShuffledInputs(const TokenSource& source, int64_t sequences)
       : source_(source), sequences_(sequences) {}
 
+  bool causal() const override { return source_.causal(); }
   int inputs_width() const override { return source_.inputs_width(); }
   int targets_width() const override { return source_.targets_width(); }
   const Vocabulary& vocabulary() const override { return source_.vocabulary(); }

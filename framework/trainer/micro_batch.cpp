@@ -3,20 +3,27 @@
 #include <numeric>
 
 #include "ops/loss.h"
+#include "trainer/workspace.h"
 
 namespace switchyard {
 
 MicroBatch::MicroBatch(const TokenSource& source, const BatchLayout& layout, int64_t micro_batch,
                        int64_t rank, int64_t first_sample)
-    : group_sequences_(layout.group_sequences), groups_of_global_batch_(layout.groups()) {
+    : group_sequences_(layout.group_sequences),
+      groups_of_global_batch_(layout.groups()),
+      causal_(source.causal()) {
   sequence_bounds_ = layout.boundaries(layout.groups_of(micro_batch, rank));
   first_sequence_ = sequence_bounds_.front();
   for (int64_t& bound : sequence_bounds_) bound -= first_sequence_;
   std::vector<int64_t> indices(static_cast<size_t>(sequence_bounds_.back()));
   std::iota(indices.begin(), indices.end(), first_sample + first_sequence_);
   source.fill(indices, samples_);
-  set_groups(encoder_, source.inputs_width());
   set_groups(decoder_, source.targets_width());
+  if (causal_) {
+    fill_decoder_alone();
+    return;
+  }
+  set_groups(encoder_, source.inputs_width());
   fill_encoder();
   fill_decoder(source.vocabulary().start());
 }
@@ -61,12 +68,17 @@ void MicroBatch::fill_decoder(int32_t start) {
   real_tokens_ += target_tokens_;
 }
 
-template <typename T>
-static TensorView to_device(LayerContext& ctx, const std::vector<T>& host) {
-  const TensorView view =
-      ctx.saved.allocate(DTypeOf<T>::value, {static_cast<int64_t>(host.size())});
-  upload(ctx, std::span<const T>(host), view);
-  return view;
+// A decoder alone reads the text itself; a token may be read and predict nothing.
+void MicroBatch::fill_decoder_alone() {
+  decoder_.ids = samples_.inputs;
+  set_segments(decoder_, samples_.inputs_segment);
+  for (size_t i = 0; i < samples_.inputs.size(); ++i) {
+    const bool real = decoder_.segment[i] != 0, predicts = samples_.targets_segment[i] != 0;
+    decoder_.real.push_back(real);
+    real_tokens_ += real;
+    targets_.push_back(predicts ? samples_.targets[i] : kIgnoredTarget);
+    target_tokens_ += predicts;
+  }
 }
 
 TokenRows MicroBatch::upload_side(LayerContext& ctx, const Side& side, bool with_segments) const {
@@ -93,7 +105,7 @@ TokenRows MicroBatch::upload_side(LayerContext& ctx, const Side& side, bool with
 ModelBatch MicroBatch::upload_to(LayerContext& ctx) const {
   // Padding of the decoder stands at the end of a row: causality hides it, and only segments need
   // a mask.
-  return {.encoder = upload_side(ctx, encoder_, true),
+  return {.encoder = causal_ ? TokenRows() : upload_side(ctx, encoder_, true),
           .decoder = upload_side(ctx, decoder_, samples_.packed),
           .targets = to_device(ctx, targets_)};
 }

@@ -1,5 +1,5 @@
-// A rank's part of a micro-batch: samples turned into what an encoder-decoder reads, on the host,
-// then on the device.
+// A rank's part of a micro-batch: samples turned into what a model reads, on the host, then on the
+// device.
 #pragma once
 
 #include <vector>
@@ -18,7 +18,7 @@ class MicroBatch {
              int64_t rank, int64_t first_sample);
 
   int64_t target_tokens() const { return target_tokens_; }  // that carry loss
-  int64_t real_tokens() const { return real_tokens_; }      // encoder's and decoder's
+  int64_t real_tokens() const { return real_tokens_; }      // that encoder and decoder read
   int64_t sequences() const { return samples_.rows; }
   // Target number t stands in row t / targets_width; label_of() tells a segment's label.
   const TokenBatch& samples() const { return samples_; }
@@ -37,12 +37,14 @@ class MicroBatch {
   TokenRows upload_side(LayerContext& ctx, const Side& side, bool with_segments) const;
   void fill_encoder();
   void fill_decoder(int32_t start);
+  void fill_decoder_alone();
   void set_groups(Side& side, int64_t length);
   void set_segments(Side& side, const std::vector<int32_t>& segment);
 
   TokenBatch samples_;
   int64_t first_sequence_ = 0, group_sequences_ = 1, groups_of_global_batch_ = 0;
   std::vector<int64_t> sequence_bounds_;  // of this rank's groups, from 0
+  bool causal_;                           // the encoder has no rows then
   Side encoder_, decoder_;
   std::vector<int32_t> targets_;
   int64_t target_tokens_ = 0, real_tokens_ = 0;

@@ -3,10 +3,19 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "layers/layer_context.h"
 
 namespace switchyard {
+
+// Host elements as a new tensor [n] of the context's device, in ctx.saved.
+template <typename T>
+TensorView to_device(LayerContext& ctx, const std::vector<T>& host) {
+  const TensorView view = ctx.saved.allocate(DTypeOf<T>::value, {std::ssize(host)});
+  upload(ctx, std::span<const T>(host), view);
+  return view;
+}
 
 class Workspace {
  public:

@@ -60,6 +60,7 @@ class Rank0Source : public TokenSource {
   Rank0Source(const TokenSource& source, int64_t batch, int64_t rows)
       : source_(source), batch_(batch), rows_(rows) {}
 
+  bool causal() const override { return source_.causal(); }
   int inputs_width() const override { return source_.inputs_width(); }
   int targets_width() const override { return source_.targets_width(); }
   const Vocabulary& vocabulary() const override { return source_.vocabulary(); }

@@ -285,10 +285,20 @@ const Wrong kRules[] = {
      "data.sources[0].text_key has no effect when 'format' is not jsonl or ids", "a.yaml:3:27",
      "remove 'text_key', or change the other"},
     {"packing_of_spans", "data:\n  packing: true\n",
-     "data.packing has no effect when every task is span_corruption, whose examples fill a "
-     "sequence "
-     "already",
+     "data.packing has no effect when no task is text_to_text: those of running text fill a "
+     "sequence already",
      "a.yaml:2:3", "remove 'packing', or change the other"},
+    {"causal_with_an_encoder", "data:\n  task: causal\n",
+     "data.task = causal is for models without an encoder, not for switch_t5", "a.yaml:2:9",
+     "use span_corruption, or model.type: decoder_lm"},
+    {"causal_in_a_mixture", "data:\n  mixture:\n    - {dir: a}\n    - {dir: b, task: causal}\n",
+     "data.mixture can't mix causal with other tasks: their rows differ", "a.yaml:3:5",
+     "give all datasets of the mixture the task causal, or none"},
+    {"causal_with_inputs", "data:\n  task: causal\n  inputs_length: 64\n",
+     "data.inputs_length has no effect when the task is causal: its rows have a 'length'",
+     "a.yaml:3:3", "remove 'inputs_length', or change the other"},
+    {"length_of_spans", "data: {length: 64}\n", "data.length has no effect when no task is causal",
+     "a.yaml:1:8", "remove 'length', or change the other"},
     {"vocabulary_without_size", "data:\n  vocabulary: {eos: 5}\n", "data.vocabulary has no size",
      "a.yaml:2:15", "state how many ids there are: every id lies below it"},
     {"end_beyond_vocabulary", "data:\n  vocabulary: {size: 5, eos: 5}\n",

@@ -108,7 +108,7 @@ std::string yaml_of(const HfDecoder& model, int load_balance = 1) {
   if (hf.contains("sliding_window") && hf["sliding_window"].is_number()) {
     yaml << ", sliding_window: " << hf["sliding_window"];
   }
-  yaml << "}\nmoe: {experts: " << experts_of(hf)
+  yaml << "}\ndata: {task: causal}\nmoe: {experts: " << experts_of(hf)
        << ", layers: all, capacity: {overflow: dropless}, losses: {load_balance: {coef: "
        << load_balance << "}}, "
        << "router: {type: top_k, top_k: " << hf["num_experts_per_tok"]
@@ -334,6 +334,7 @@ device: reference
 model: {type: decoder_lm, d_model: 10, d_kv: 6, d_ff: 7, heads: 4, kv_heads: 2,
         layers: 3, activation: swiglu, dropout: 0.2, rope_theta: 100, sliding_window: 4,
         qk_norm: per_head, norm_epsilon: 1.0e-3, init_deviation: 0.4}
+data: {task: causal}
 moe:
   experts: 3
   layers: [1, 2]

@@ -189,6 +189,48 @@ TEST_P(PackedBatch, TargetsAreShiftedInsideTheirSegment) {
   EXPECT_EQ(batch.real_tokens(), 10);
 }
 
+// Texts for a decoder alone: it reads the ids themselves, and nothing stands in the encoder.
+class TextRow : public PairSource {
+ public:
+  using PairSource::PairSource;
+  bool causal() const override { return true; }
+  int inputs_width() const override { return 7; }
+  int targets_width() const override { return 7; }
+  void fill(std::span<const int64_t> indices, TokenBatch& batch) const override {
+    batch.reset(7, 7, true);
+    for (int64_t i = 0; i < std::ssize(indices); ++i) {
+      batch.add_row(0);
+      batch.add_text(std::vector<int32_t>{5, 6, 1}, 3, 0, 2);
+      batch.add_text(std::vector<int32_t>{7, 8, 9, 4}, 3, 2, 4);
+    }
+  }
+};
+
+TEST_P(PackedBatch, ADecoderAloneReadsTheTextItself) {
+  const TextRow source(pairs_, true);
+  SingleModel model(GetParam(), options());
+  LayerContext ctx = model->context(false);
+  const MicroBatch batch(source, {.sequences = 2, .group_sequences = 1}, 0, 0, 0);
+  const ModelBatch on_device = batch.upload_to(ctx);
+  EXPECT_EQ(on_device.encoder.tokens(), 0);
+  const auto rows = [&](TensorView x) { return read_back_as<int32_t>(ctx, x); };
+  const auto twice = [](std::vector<int32_t> row) {
+    const std::vector<int32_t> again = row;
+    row.insert(row.end(), again.begin(), again.end());
+    return row;
+  };
+  EXPECT_EQ(rows(on_device.decoder.ids), twice({5, 6, 1, 7, 8, 9, 0}));
+  EXPECT_EQ(rows(on_device.decoder.segment), twice({1, 1, 1, 2, 2, 2, 0}));
+  EXPECT_EQ(rows(on_device.decoder.position), twice({0, 1, 2, 0, 1, 2, 0}));
+  EXPECT_EQ(rows(on_device.targets), twice({6, 1, -100, -100, 9, 4, -100}));
+  EXPECT_TRUE(on_device.decoder.packed);
+  EXPECT_EQ(on_device.decoder.group_tokens, 7);
+  EXPECT_EQ(std::vector<int32_t>(on_device.decoder.labels.begin(), on_device.decoder.labels.end()),
+            twice({2, 2, 2, 4, 4, 4, 0}));
+  EXPECT_EQ(batch.target_tokens(), 8);
+  EXPECT_EQ(batch.real_tokens(), 12);
+}
+
 std::string name_of_parameter(const testing::TestParamInfo<Arithmetic>& info) {
   return info.param.name;
 }

@@ -35,6 +35,7 @@ name: ordered
 device: cpu
 model: {type: decoder_lm, d_model: 24, d_ff: 20, heads: 4, kv_heads: 2, layers: 2, dropout: 0.1,
         activation: swiglu, qk_norm: per_head}
+data: {task: causal}
 moe:
   experts: 5
   group_sequences: 2
