@@ -28,6 +28,7 @@ enum class Purpose : uint8_t {
   kDropPriority = 12,
   kSampleOrder = 13,
   kSpanCorruption = 14,
+  kGeneration = 15,
 };
 
 // Everything of the key that is fixed for one call of an operation.

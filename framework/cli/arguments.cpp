@@ -25,6 +25,15 @@ int64_t parse_count(const char* flag, const std::string& text) {
   return number;
 }
 
+double parse_number(const char* flag, const std::string& text, double low, double high) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool parsed = error == std::errc() && end == text.data() + text.size();
+  if (parsed && number >= low && number <= high) return number;
+  throw ConfigError(fmt::format("{} {} is {}", flag, text, parsed ? "out of range" : "no number"),
+                    "", fmt::format("allowed: {} to {}", low, high));
+}
+
 void report_error(const Error& error, int rank, int ranks, bool prints) {
   std::string where = error.where();
   if (ranks > 1 && where.find("rank ") == std::string::npos) {

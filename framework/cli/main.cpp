@@ -12,6 +12,7 @@ static int run_program(int argc, char** argv) {
   add_data(line);
   add_train(line);
   add_eval(line);
+  add_generate(line);
   add_report(line);
   add_verify(line);
   add_doctor(line);

@@ -15,6 +15,7 @@ namespace switchyard {
 void add_data(CommandLine& line);
 void add_train(CommandLine& line);
 void add_eval(CommandLine& line);
+void add_generate(CommandLine& line);
 void add_report(CommandLine& line);
 void add_verify(CommandLine& line);
 void add_doctor(CommandLine& line);
@@ -34,6 +35,8 @@ struct ConfigArguments {
 
 // The whole number from 0 that an option was given. Throws ConfigError.
 int64_t parse_count(const char* flag, const std::string& text);
+// The number in [low, high] that an option was given. Throws ConfigError.
+double parse_number(const char* flag, const std::string& text, double low, double high);
 
 // Runs `body` on every rank of this job. An error on any rank ends all of them: it is printed once,
 // with its rank, and the process ends with its exit code. Without error, returns.
