@@ -5,22 +5,15 @@
 #include "cli/metric_sinks.h"
 #include "cli/verbs.h"
 #include "config/resolve.h"
+#include "registry/option_rules.h"
 #include "report/html_report.h"
 #include "trainer/trainer.h"
 
 namespace switchyard {
 
 static void tell_consequences(const Config& config) {
-  const MoeConfig& moe = config.moe;
-  const MoeStackConfig& decoder = *stacks_of(config).back().moe;
-  const CapacityConfig& capacity = moe.capacity_of(decoder);
-  if (!decoder.layers.is_none() && capacity.overflow != CapacityConfig::Overflow::kDropless &&
-      capacity.priority == CapacityConfig::Priority::kRandom) {
-    log_warning(
-        "capacity.priority = random in the decoder: in training a later token can take an earlier "
-        "one's room, which generation can't repeat; position looks back only");
-  }
-  const LoadBalanceConfig& balance = moe.losses.load_balance;
+  for (const std::string& warning : warnings_of_routing(config)) log_warning(warning);
+  const LoadBalanceConfig& balance = config.moe.losses.load_balance;
   if (balance.coef > 0 && balance.scope == LoadBalanceConfig::Scope::kGlobal &&
       config.train.micro_batches > 1) {
     log_info(

@@ -10,7 +10,7 @@ namespace switchyard {
 
 struct GShardRouterOptions : OptionsOf<GShardRouterOptions, RouterOptions> {
   void describe(Fields&) override {}
-  int64_t least_experts() const override { return 2; }
+  int64_t experts_per_token() const override { return 2; }
   bool is_random() const override { return true; }
 };
 

@@ -20,7 +20,7 @@ struct HierarchicalRouterOptions : OptionsOf<HierarchicalRouterOptions, RouterOp
   bool normalize = true;
 
   void describe(Fields& f) override;
-  int64_t least_experts() const override { return top_k; }
+  int64_t experts_per_token() const override { return top_k; }
 };
 
 class HierarchicalRouter : public Router {

@@ -11,7 +11,7 @@ struct NoisyTopKRouterOptions : OptionsOf<NoisyTopKRouterOptions, RouterOptions>
   int64_t top_k = 2;
 
   void describe(Fields& f) override;
-  int64_t least_experts() const override { return top_k; }
+  int64_t experts_per_token() const override { return top_k; }
   bool is_random() const override { return true; }
 };
 

@@ -62,8 +62,8 @@ class RouterOptions : public Options {
  public:
   // Whether training draws random numbers.
   virtual bool is_random() const { return false; }
-  // Experts that a layer must have at least.
-  virtual int64_t least_experts() const { return 1; }
+  // K; a layer must have as many experts.
+  virtual int64_t experts_per_token() const { return 1; }
 };
 
 class Router : public Module {

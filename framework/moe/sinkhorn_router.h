@@ -13,7 +13,7 @@ struct SinkhornRouterOptions : OptionsOf<SinkhornRouterOptions, RouterOptions> {
   int64_t iterations = 8;
 
   void describe(Fields& f) override;
-  int64_t least_experts() const override { return top_k; }
+  int64_t experts_per_token() const override { return top_k; }
 };
 
 class SinkhornRouter : public Router {

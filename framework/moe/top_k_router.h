@@ -39,7 +39,7 @@ struct TopKRouterOptions : OptionsOf<TopKRouterOptions, RouterOptions> {
 
   void describe(Fields& f) override;
   bool is_random() const override { return jitter > 0; }
-  int64_t least_experts() const override { return top_k; }
+  int64_t experts_per_token() const override { return top_k; }
 };
 
 class TopKRouter : public Router {

@@ -82,7 +82,7 @@ const std::vector<RouterRow>& routers() {
           {.reroutes = false, .load_balance = false, .router_z = false, .importance = false}),
       router_row<SinkhornRouterOptions, SinkhornRouter>(
           "sinkhorn", "the best of a balanced assignment of the group's tokens (Clark 2022)",
-          {.load_balance = false, .importance = false}),
+          {.load_balance = false, .importance = false, .looks_ahead_in_training = true}),
       router_row<HierarchicalRouterOptions, HierarchicalRouter>(
           "hierarchical", "a gate for groups of experts, one more in each group (Jordan 1994)",
           {.reroutes = false}, check_hierarchical),

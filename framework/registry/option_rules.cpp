@@ -119,7 +119,7 @@ void check_router(const Options& base, const Config& config, const std::string& 
                                   stack.moe->router.type, traits.looks_ahead),
                       config.origins.of({path + ".type"}), "use top_k there, or another router");
   check_overflow(config, stack, traits);
-  check_enough_experts(config, path, dynamic_cast<const RouterOptions&>(base).least_experts());
+  check_enough_experts(config, path, dynamic_cast<const RouterOptions&>(base).experts_per_token());
   check_losses(config);
 }
 
@@ -172,6 +172,33 @@ void check_soft(const Options& base, const Config& config, const std::string& pa
                                 path, *options.slots_per_expert, length),
                     config.origins.of({path + ".slots_per_expert", "data.inputs_length"}),
                     fmt::format("set it to at most {}, or to auto", length));
+}
+
+std::vector<std::string> warnings_of_routing(const Config& config) {
+  const StackConfig stack = stacks_of(config).back();
+  if (!stack.causal || stack.moe->layers.is_none()) return {};
+  std::vector<std::string> warnings;
+  const Choice& router = stack.moe->router;
+  const RouterTraits& traits = router_traits(router);
+  if (traits.looks_ahead_in_training)
+    warnings.push_back(
+        fmt::format("{}.router.type = {}: in training a token's choice depends on its routing "
+                    "group's later tokens, which generation can't repeat; top_k looks back only",
+                    stack.moe_path, router.type));
+  const CapacityConfig& capacity = config.moe.capacity_of(*stack.moe);
+  if (!traits.takes_room || capacity.overflow == CapacityConfig::Overflow::kDropless)
+    return warnings;
+  if (capacity.priority == CapacityConfig::Priority::kRandom)
+    warnings.push_back(
+        "capacity.priority = random in the decoder: in training a later token can take an earlier "
+        "one's room, which generation can't repeat; position looks back only");
+  if (router.as<RouterOptions>().experts_per_token() > 1)
+    warnings.push_back(
+        fmt::format("{} experts a token with a capacity in the decoder: a later token's first "
+                    "choice can take the room of an earlier one's second, which generation can't "
+                    "repeat; overflow: dropless looks back only",
+                    router.as<RouterOptions>().experts_per_token()));
+  return warnings;
 }
 
 void check_weight_groups(const Options& options, const Config& config, const std::string& path) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "config/config.h"
 
@@ -20,6 +21,10 @@ void check_expert_choice(const Options& options, const Config& config, const std
 
 // The same, and a sequence has no more slots at an expert than tokens.
 void check_soft(const Options& options, const Config& config, const std::string& path);
+
+// What of routing in a causal stack looks at later tokens without being refused: generation, which
+// hasn't seen them, can't repeat it. Lines for a person.
+std::vector<std::string> warnings_of_routing(const Config& config);
 
 // No group of weights is set that the model has no weights of.
 void check_weight_groups(const Options& options, const Config& config, const std::string& path);

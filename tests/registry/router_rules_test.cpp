@@ -5,6 +5,7 @@
 #include "base/errors.h"
 #include "config/config.h"
 #include "registry/choices.h"
+#include "registry/option_rules.h"
 
 namespace switchyard {
 namespace {
@@ -71,6 +72,29 @@ INSTANTIATE_TEST_SUITE_P(
                 "moe.encoder.router.slots_per_expert = 129 is more than the 128 tokens of a "
                 "sequence"}),
     [](const auto& all) { return all.param.name; });
+
+// The beginnings of what a config is warned of.
+std::vector<std::string> warnings(const std::string& yaml) {
+  std::vector<std::string> warnings;
+  for (const std::string& line :
+       warnings_of_routing(parse_config(yaml, "a.yaml", {}, choice_tables()))) {
+    warnings.push_back(line.substr(0, line.find(':')));
+  }
+  return warnings;
+}
+
+TEST(RouterRules, WarnOfWhatLooksAtLaterTokens) {
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(warnings(""), Lines());
+  EXPECT_EQ(warnings("moe: {encoder: {router: {type: sinkhorn, top_k: 2}}}"), Lines());
+  EXPECT_EQ(warnings("moe: {decoder: {router: {type: sinkhorn}}}"),
+            Lines({"moe.decoder.router.type = sinkhorn"}));
+  EXPECT_EQ(warnings("moe: {decoder: {router: {type: gshard}, capacity: {priority: random}}}"),
+            Lines({"capacity.priority = random in the decoder",
+                   "2 experts a token with a capacity in the decoder"}));
+  EXPECT_EQ(warnings("moe: {decoder: {router: {type: top_k}, capacity: {overflow: dropless}}}"),
+            Lines());
+}
 
 TEST(RouterRules, AcceptEveryRouterInTheEncoder) {
   for (const ChoiceRow& row : choice_tables().rows("router")) {
