@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains small models that differ in one thing each, three seeds of every one, and writes
-# docs/results.md from their metrics: about 15 minutes on two idle cores.
+# docs/results.md from their metrics: about 30 minutes on two idle cores.
 # Usage: bench/results.sh, after launch/quickstart.sh, whose text it trains on. Finished runs in
 # runs/results/ are kept, so that a second call only writes the page again.
 set -euo pipefail
@@ -15,7 +15,7 @@ page=docs/results.md
 train_group() {
   local name=$1 config=$2 seed overrides=()
   shift 2
-  for override in "$@"; do overrides+=(--set "$override"); done
+  while IFS= read -r override; do overrides+=(--set "$override"); done < <(printf '%s\n' "$@")
   for seed in "${seeds[@]}"; do
     printf '\n-- %s, seed %s\n' "$name" "$seed"
     on_two_ranks train "bench/results/$config.yaml" --set "run.dir=$runs" \
@@ -30,11 +30,38 @@ train_all() {
   for factor in 1.0 1.25; do
     train_group "capacity-$factor" mixture "moe.capacity.train_factor=$factor"
   done
+  train_routers
+  train_group top-1 mixture "$(both '{type: top_k, top_k: 1, normalize: false}')"
+  train_group top-2 mixture "$(both '{type: top_k, top_k: 2}')" moe.capacity.train_factor=1.0 \
+    moe.capacity.eval_factor=1.0
+  train_group init-1.0 mixture model.init_scale=1.0
+}
+
+# The override that gives both stacks a router.
+both() { printf 'moe.encoder.router=%s\nmoe.decoder.router=%s' "$1" "$1"; }
+
+# Routers at equal work a token: experts of two choices a token are half as wide.
+train_routers() {
+  local half=model.d_ff=192 no_balance=moe.losses.load_balance.coef=0
+  train_group router-top_k mixture "$(both '{type: top_k, top_k: 2}')" $half
+  train_group router-loss_free mixture $half $no_balance \
+    "$(both '{type: top_k, top_k: 2, score: sigmoid, bias_update_rate: 0.003}')"
+  train_group router-noisy_top_k mixture "$(both '{type: noisy_top_k, top_k: 2}')" $half \
+    $no_balance moe.losses.importance.coef=0.03 moe.losses.load.coef=0.03
+  train_group router-gshard mixture "$(both '{type: gshard}')" $half
+  train_group router-hierarchical mixture $half \
+    "$(both '{type: hierarchical, top_k: 2, groups: {count: 4, top: 2}}')"
+  train_group router-sinkhorn mixture "$(both '{type: sinkhorn}')" $no_balance
+  train_group router-hash mixture "$(both '{type: hash}')" $no_balance moe.losses.router_z.coef=0
+  train_group router-expert_choice mixture 'moe.encoder.router={type: expert_choice, top_k: 1}' \
+    'moe.encoder.capacity={train_factor: 1.0, eval_factor: 1.0}'
+  train_group router-soft mixture 'moe.encoder.router={type: soft, slots_per_expert: 16}'
 }
 
 # facts NAME: a line for each run: final validation loss, coefficient of variation of the load and
 # dropped share in the last evaluation (means over layers), dropped share over the last 50 steps,
-# seconds, executed GFLOP a step.
+# seconds, executed GFLOP a step, router entropy in the last evaluation, milliseconds of a step
+# (median of the last 100).
 facts() {
   local seed
   for seed in "${seeds[@]}"; do
@@ -44,7 +71,9 @@ facts() {
       | [.[] | select(has("validation.loss"))][-1] as $last
       | [$last["validation.loss"], ([$last["validation.moe"][].load_variation] | mean),
          $last["validation.dropped_share"], ([$steps[-50:][].dropped_share] | mean),
-         ([$steps[].seconds] | add), ([$steps[-50:][].flops] | mean) / 1e9]
+         ([$steps[].seconds] | add), ([$steps[-50:][].flops] | mean) / 1e9,
+         ([$last["validation.moe"][].router_entropy] | mean),
+         ([$steps[-100:][].seconds] | sort | .[length / 2 | floor]) * 1000]
       | @tsv' "$runs/$1-$seed/metrics.jsonl"
   done
 }
@@ -145,7 +174,61 @@ TEXT
   balance_row 1.0 capacity-1.0
   balance_row 1.25 capacity-1.25
   balance_row 2.0 experts-8
+  cat <<TEXT
+
+## Routers, at equal work a token
+
+8 experts; those of routers that choose two experts a token are half as wide. \`loss_free\` is
+\`top_k\` with sigmoid scores and a balancing bias instead of a loss; \`noisy_top_k\` has the losses
+\`importance\` and \`load\`; \`expert_choice\` and \`soft\` are in the encoder, with \`switch\` in the
+decoder. Columns as above; entropy is the router's, in nats, mean over tokens and layers (ln 8 = 2.08
+is no preference); the last column is the time of a step over that of \`switch\`, medians.
+
+| router | validation loss | executed GFLOP a step | load variation | dropped, training (%) | dropped, evaluation (%) | entropy | step time |
+|---|---|---|---|---|---|---|---|
+TEXT
+  router_rows
+  cat <<TEXT
+
+## One expert a token or two, at equal room
+
+Experts of the full width, and as much room for each: a capacity factor of 2.0 for one choice a
+token, of 1.0 for two. Two choices do up to twice the work.
+
+| experts a token | validation loss | load variation | dropped, training (%) | dropped, evaluation (%) |
+|---|---|---|---|---|
+TEXT
+  balance_row 1 top-1
+  balance_row 2 top-2
+  cat <<TEXT
+
+## The initial scale, \`switch\`, 8 experts
+
+\`model.init_scale\`; Fedus 2021 finds that 0.1 trains better and with less spread over seeds.
+
+| scale | validation loss |
+|---|---|
+TEXT
+  loss_row 0.1 experts-8
+  loss_row 1.0 init-1.0
 }
+
+router_rows() {
+  local name run step switch
+  switch=$(facts experts-8 | awk '{ sum += $8 } END { print sum / NR }')
+  for name in switch top_k loss_free noisy_top_k gshard hierarchical sinkhorn hash expert_choice \
+    soft; do
+    run=router-$name
+    [ "$name" != switch ] || run=experts-8
+    step=$(facts "$run" | awk -v switch="$switch" '{ sum += $8 } END { printf "%.2f", sum / NR / switch }')
+    printf '| `%s` | %s | %s | %s | %s | %s | %s | %s |\n' "$name" "$(facts "$run" | spread 1 %.3f)" \
+      "$(facts "$run" | spread 6 %.2f)" "$(facts "$run" | spread 2 %.2f)" \
+      "$(facts "$run" | spread 4 %.2f 100)" "$(facts "$run" | spread 3 %.2f 100)" \
+      "$(facts "$run" | spread 7 %.2f)" "$step"
+  done
+}
+
+loss_row() { printf '| %s | %s |\n' "$1" "$(facts "$2" | spread 1 %.3f)"; }
 
 balance_row() {
   printf '| %s | %s | %s | %s | %s |\n' "$1" "$(facts "$2" | spread 1 %.3f)" \

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Shows that the layout doesn't matter: a tiny model in 14 layouts of 1 to 8 ranks (threads), under
 # every way to move tokens, drop them, sum gradients and share out the optimizer. Settings are picked
-# so that any two values occur together at least once; --all takes every combination.
+# so that any two values occur together at least once; --all takes every combination. Then every
+# router under every rule for overflow, in both families of models, on 1 to 8 ranks, to the bit.
 # Usage: launch/verify_layouts.sh [--all] [PROGRAM]
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -92,15 +93,28 @@ train: {steps: 8, batch_sequences: 16}
 parallel: {threads: 1}
 schedule: {type: constant, learning_rate: 0.003}
 EOF
+  cat > "$scratch/verify_lm.yaml" <<EOF
+name: verify_lm
+model: {type: decoder_lm, d_model: 16, d_ff: 24, heads: 2, kv_heads: 1, layers: 2, activation: swiglu, dropout: 0.1}
+moe:
+  experts: 6
+  group_sequences: 2
+  losses: {load_balance: {coef: 0.05}, router_z: {coef: 0.01}}
+  layers: all
+data: {dir: $scratch/data, task: causal, length: 32}
+train: {steps: 8, batch_sequences: 16}
+parallel: {threads: 1}
+schedule: {type: constant, learning_rate: 0.003}
+EOF
   "$program" data build "$scratch/verify.yaml" > "$scratch/data.log"
 }
 
-# verify_one NAME ARGUMENT...: says in one line how it went.
+# verify_one NAME ARGUMENT...: says in one line how the config of `family` went.
 verify_one() {
   local name=$1
   shift
   tried=$((tried + 1))
-  if "$program" verify "$scratch/verify.yaml" --steps 2 "$@" > "$scratch/output" 2>&1; then
+  if "$program" verify "$scratch/$family.yaml" --steps 2 "$@" > "$scratch/output" 2>&1; then
     printf 'agree    %s\n' "$name"
     return
   fi
@@ -109,8 +123,47 @@ verify_one() {
   failed=$((failed + 1))
 }
 
+# A router a line: its options; its rules for overflow; the stacks that may have it; its losses.
+routers='
+{type: switch, jitter: 0.05}                                  | drop reroute dropless | both    |
+{type: top_k, top_k: 2, bias_update_rate: 0.01}               | drop reroute dropless | both    | importance.coef=0.1
+{type: top_k, score: sigmoid, groups: {count: 2, top: 1}}     | drop reroute dropless | both    |
+{type: noisy_top_k, top_k: 2}                                 | drop reroute dropless | both    | importance.coef=0.1 load.coef=0.1
+{type: gshard}                                                | drop reroute dropless | both    |
+{type: sinkhorn}                                              | drop reroute dropless | both    | load_balance.coef=0
+{type: hierarchical, top_k: 2, groups: {count: 2, top: 2}}    | drop dropless         | both    |
+{type: hash}                                                  | drop dropless         | both    | load_balance.coef=0 router_z.coef=0
+{type: expert_choice, top_k: 2}                               | drop                  | encoder |
+{type: soft, slots_per_expert: 3}                             | drop                  | encoder |
+'
+
+# Every router under every rule that it has, in both families of models; ordered, so to the bit.
+verify_routers() {
+  local options rules stacks losses rule loss arguments
+  while IFS='|' read -r options rules stacks losses; do
+    [ -n "$options" ] || continue
+    for rule in $rules; do
+      for family in verify verify_lm; do
+        arguments=(--set train.reduction=ordered --set "moe.capacity.overflow=$rule")
+        for loss in $losses; do arguments+=(--set "moe.losses.$loss"); done
+        case "$family $stacks" in
+          *_lm*encoder*) continue ;;
+          *_lm*) arguments+=(--set "moe.router=$options") ;;
+          *encoder*) arguments+=(--set "moe.encoder.router=$options") ;;
+          *)
+            arguments+=(--set "moe.encoder.router=$options")
+            arguments+=(--set "moe.decoder.router=$options")
+            ;;
+        esac
+        verify_one "$family: $options, $rule" --layouts 1,2,3,4,8 "${arguments[@]}"
+      done
+    done
+  done < <(sed 's/ *| */|/g' <<< "$routers")
+  family=verify
+}
+
 make_dataset
-tried=0 failed=0
+tried=0 failed=0 family=verify
 while IFS= read -r combination; do
   name="" arguments=()
   for value in $combination; do
@@ -128,7 +181,8 @@ verify_one "1, 2 and 4 micro-batches" --layouts 1,2,4x2 --micro-batches 1,2,4 \
 verify_one "experts in slices" --layouts 1,2x2x2,4x4x2,4x2x2,8x8x4 \
   --set train.reduction=fast
 verify_one "every planted bug is found" --layouts 1,2x1,4x2 --inject all \
-  --set train.micro_batches=2
-printf '%d comparisons of %d layouts, %d differ\n' "$tried" \
+  --set train.micro_batches=2 --set "moe.encoder.router={type: top_k, bias_update_rate: 0.1}"
+verify_routers
+printf '%d comparisons of up to %d layouts, %d differ\n' "$tried" \
   "$(awk -F, '{ print NF }' <<< "$layouts")" "$failed"
 [ "$failed" -eq 0 ]
