@@ -50,7 +50,7 @@ train_routers() {
     $no_balance moe.losses.importance.coef=0.03 moe.losses.load.coef=0.03
   train_group router-gshard mixture "$(both '{type: gshard}')" $half
   train_group router-hierarchical mixture $half \
-    "$(both '{type: hierarchical, top_k: 2, groups: {count: 4, top: 2}}')"
+    "$(both '{type: hierarchical, top_k: 2, groups: {count: 4, top: 2}, normalize: false}')"
   train_group router-sinkhorn mixture "$(both '{type: sinkhorn}')" $no_balance
   train_group router-hash mixture "$(both '{type: hash}')" $no_balance moe.losses.router_z.coef=0
   train_group router-expert_choice mixture 'moe.encoder.router={type: expert_choice, top_k: 1}' \

@@ -131,7 +131,7 @@ routers='
 {type: noisy_top_k, top_k: 2}                                 | drop reroute dropless | both    | importance.coef=0.1 load.coef=0.1
 {type: gshard}                                                | drop reroute dropless | both    |
 {type: sinkhorn}                                              | drop reroute dropless | both    | load_balance.coef=0
-{type: hierarchical, top_k: 2, groups: {count: 2, top: 2}}    | drop dropless         | both    |
+{type: hierarchical, top_k: 4, groups: {count: 2, top: 2}}    | drop dropless         | both    |
 {type: hash}                                                  | drop dropless         | both    | load_balance.coef=0 router_z.coef=0
 {type: expert_choice, top_k: 2}                               | drop                  | encoder |
 {type: soft, slots_per_expert: 3}                             | drop                  | encoder |

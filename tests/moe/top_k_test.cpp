@@ -1,5 +1,5 @@
-// The top-k router against its formulas in plain float64 loops: Mixtral's, OLMoE's and DeepSeek-V3's
-// choices and weights, and the bias that balances without a loss.
+// The top-k router against its formulas in plain float64 loops: Mixtral's, OLMoE's and
+// DeepSeek-V3's choices and weights, and the bias that balances without a loss.
 #include <gtest/gtest.h>
 
 #include "moe/router_case.h"
@@ -123,8 +123,8 @@ TEST(TopK, TheBiasFollowsTheLoadOfTheGlobalBatch) {
   expect_near(run.numbers(bias.master()), {-0.1, 0.1, 0.0, 0.0, 0.1, -0.1});
   layer.balance(run.rank().ctx(), std::vector<int64_t>{9, 1, 1, 1, 1, 11});
   const double mean = (-0.1 + 4 * 0.1 - 0.1) / 6;
-  expect_near(run.numbers(bias.master()), {-0.2 - mean, 0.2 - mean, 0.1 - mean, 0.1 - mean,
-                                           0.2 - mean, -0.2 - mean});
+  expect_near(run.numbers(bias.master()),
+              {-0.2 - mean, 0.2 - mean, 0.1 - mean, 0.1 - mean, 0.2 - mean, -0.2 - mean});
 }
 
 }  // namespace
