@@ -124,8 +124,8 @@ def expected_scalars(line, with_layers):
             if of_label["target_tokens"] > 0:
                 yield f"validation_loss/{label}", of_label["loss"]
         return
-    for name in ("loss", "load_balance", "router_z", "importance", "load_loss", "output_z", "learning_rate",
-                 "gradient_norm", "dropped_share"):
+    for name in ("loss", "load_balance", "router_z", "importance", "load_loss", "output_z",
+                 "learning_rate", "gradient_norm", "dropped_share"):
         yield f"train/{name}", line[name]
     yield "speed/seconds", line["seconds"]
     yield "speed/tokens_per_second", line["tokens"] / line["seconds"]

@@ -50,7 +50,7 @@ TEST_F(Tensorboard, HoldsTheNumbersOfMetricsJsonl) {
   const std::map<std::string, int> counts = compare(6);
   EXPECT_EQ(counts.at("files"), 1);
   EXPECT_EQ(counts.at("records"), 3 + 6 + 2);
-  EXPECT_EQ(counts.at("scalars"), 6 * 10 + 2 * 2 * 5 + 2 * 5);  // layers at steps 5 and 6
+  EXPECT_EQ(counts.at("scalars"), 6 * 12 + 2 * 2 * 5 + 2 * 5);  // layers at steps 5 and 6
   EXPECT_EQ(counts.at("histograms"), 2 * 2);
   EXPECT_EQ(counts.at("torn"), 0);
 }
