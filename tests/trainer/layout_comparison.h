@@ -28,17 +28,17 @@ std::vector<LayoutCase> threaded_layouts();
 std::vector<LayoutCase> optimizer_layouts();
 std::vector<LayoutCase> mpirun_layouts(int ranks);
 
-// Under the sanitizers, which make them ten times slower, the first steps must do.
+// Of comparisons: under the sanitizers, which make them ten times slower, the first must do.
 #ifdef __SANITIZE_ADDRESS__
 constexpr int kSteps = 6;
 #else
 constexpr int kSteps = 30;
 #endif
 
-// Thirty steps of the case against one rank. Every process of the pool calls it.
+// The steps of the case against one rank. Every process of the pool calls it.
 Comparison compare_with_one_rank(const LayoutCase& layout, RankPool& pool);
 
-// What the case reports of its thirty steps on one rank.
+// What the case reports of thirty steps on one rank.
 std::vector<StepRecord> train_on_one_rank(const LayoutCase& layout);
 
 }  // namespace switchyard::test
