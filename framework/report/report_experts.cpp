@@ -71,8 +71,10 @@ std::string layer_by_expert(const RunLog& log) {
   if (merged > 1) map.hint += fmt::format(" Each cell is the busiest of {} experts.", merged);
   for (int64_t e = 0; e < experts; e += merged) map.columns.push_back(std::to_string(e));
   for (const LayerLog& layer : log.layers) {
-    const std::vector<double> ratios = recent_load_ratio(layer);
-    if (static_cast<int64_t>(ratios.size()) != experts) continue;
+    std::vector<double> ratios = recent_load_ratio(layer);
+    if (ratios.empty()) continue;
+    // A pyramid's layers differ in their number of experts.
+    ratios.resize(static_cast<size_t>(experts), std::numeric_limits<double>::quiet_NaN());
     map.rows.push_back(short_name(layer.name));
     for (int64_t e = 0; e < experts; e += merged) {
       const auto begin = ratios.begin() + e, end = ratios.begin() + std::min(e + merged, experts);
@@ -180,7 +182,13 @@ std::string over_time(const RunLog& log, const std::string& title, const std::st
               .as_percent = y_name == "%"};
   add_layers(log, chart, values);
   if (values == &LayerLog::router_entropy) {
-    chart.levels.push_back({std::log(static_cast<double>(log.experts())), "all experts as likely"});
+    const auto as_many = [&](const LayerLog& layer) {
+      return static_cast<int64_t>(layer.recent_load.size()) == log.experts();
+    };
+    if (std::ranges::all_of(log.layers, as_many)) {
+      chart.levels.push_back(
+          {std::log(static_cast<double>(log.experts())), "all experts as likely"});
+    }
   }
   return draw(chart);
 }

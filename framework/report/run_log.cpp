@@ -262,6 +262,12 @@ std::string read_text(const std::filesystem::path& path) {
 
 }  // namespace
 
+int64_t RunLog::experts() const {
+  int64_t most = 0;
+  for (const LayerLog& layer : layers) most = std::max(most, ssize_of(layer.recent_load));
+  return most;
+}
+
 int64_t RunLog::spans() const {
   const int64_t cells = std::max<int64_t>(ssize_of(layers) * experts(), 1);
   const int64_t affordable = std::clamp(kLoadCells / cells, kLeastSpans, kMostSpans);

@@ -35,7 +35,8 @@ struct RunLog {
   std::optional<RoutingTrace> routing;        // of the last evaluation, where the run keeps it
   int64_t unreadable_lines = 0;
 
-  int64_t experts() const { return layers.empty() ? 0 : ssize_of(layers[0].recent_load); }
+  // Of the layer that has the most.
+  int64_t experts() const;
   // Equal spans of steps that LayerLog::load has sums of: number, first step, one past the last.
   int64_t spans() const;
   int64_t span_begin(int64_t span) const;

@@ -107,6 +107,22 @@ TEST(HtmlReport, OfOneStepOrWithoutEvaluationIsAReport) {
   expect_well_formed(html);
 }
 
+TEST(HtmlReport, ShowsEveryLayerOfAPyramid) {
+  const TemporaryDirectory directory;
+  JsonlSink sink(directory.path() / "metrics.jsonl");
+  sink.start({.steps = 1});
+  StepRecord record = made_up_step(1, 2, 4);
+  record.layers[0].load.resize(2);
+  sink.step(record);
+  const RunLog log = read_run_log(directory.path());
+  EXPECT_EQ(log.experts(), 4);
+  const std::string html = html_report(log);
+  const std::string map = html.substr(html.find("Load of every expert"));
+  const std::string figure = map.substr(0, map.find("</figure>"));
+  EXPECT_THAT(figure, HasSubstr("encoder 1"));
+  EXPECT_THAT(figure, HasSubstr("encoder 3"));
+}
+
 TEST(HtmlReport, SaysHowARunStands) {
   RunLog log = log_of(30, 1, 4, {"a", "b"});
   log.starts.push_back({.step = 12, .steps = 40, .ranks = 1});
