@@ -52,13 +52,7 @@ void DecoderLm::backward(LayerContext& ctx, const ModelBatch& batch) {
   embedding_.backward(ctx, batch.decoder, dh);
 }
 
-std::vector<MoeLayer*> DecoderLm::moe_layers() {
-  std::vector<MoeLayer*> layers;
-  for (MoeLayer* layer : stack_.moe_layers()) {
-    if (layer) layers.push_back(layer);
-  }
-  return layers;
-}
+std::vector<MoeLayer*> DecoderLm::moe_layers() { return stack_.moe_layers(); }
 
 void DecoderLm::observe(LayerContext& ctx, const ModelBatch& batch) {
   stack_.observe(ctx, batch.decoder, saved_);

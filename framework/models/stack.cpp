@@ -141,6 +141,14 @@ TensorView Stack::step(LayerContext& ctx, const TokenRows& rows, TensorView h, C
   return final_norm_.forward(ctx, h, saved.final_norm);
 }
 
+std::vector<MoeLayer*> Stack::moe_layers() const {
+  std::vector<MoeLayer*> layers;
+  for (MoeLayer* layer : moe_layers_) {
+    if (layer) layers.push_back(layer);
+  }
+  return layers;
+}
+
 void Stack::observe(LayerContext& ctx, const TokenRows& rows, const Saved& saved) const {
   for (size_t i = 0; i < saved.blocks.size(); ++i) {
     if (moe_layers_[i]) moe_layers_[i]->observe(ctx, rows, *saved.blocks[i].feed_forward);

@@ -73,8 +73,8 @@ class Stack : public Module {
                   Saved& saved);
 
   void collect_weights(std::vector<Weight*>& weights) override;
-  // The mixture layer of each block; null where the block is dense.
-  const std::vector<MoeLayer*>& moe_layers() const { return moe_layers_; }
+  // Those of the blocks that aren't dense.
+  std::vector<MoeLayer*> moe_layers() const;
   // Adds what the forward behind `saved` did to the mixtures' observations.
   void observe(LayerContext& ctx, const TokenRows& rows, const Saved& saved) const;
   // What the last forward into `saved` decided, a mixture each.
@@ -93,7 +93,7 @@ class Stack : public Module {
   Options options_;
   std::optional<RelativePositionBias> position_bias_;
   std::vector<std::unique_ptr<Block>> blocks_;
-  std::vector<MoeLayer*> moe_layers_;
+  std::vector<MoeLayer*> moe_layers_;  // of each block; null where it is dense
   RmsNormLayer final_norm_;
 };
 

@@ -67,12 +67,8 @@ void SwitchT5::backward(LayerContext& ctx, const ModelBatch& batch) {
 }
 
 std::vector<MoeLayer*> SwitchT5::moe_layers() {
-  std::vector<MoeLayer*> layers;
-  for (const Stack* stack : {&encoder_, &decoder_}) {
-    for (MoeLayer* layer : stack->moe_layers()) {
-      if (layer) layers.push_back(layer);
-    }
-  }
+  std::vector<MoeLayer*> layers = encoder_.moe_layers();
+  for (MoeLayer* layer : decoder_.moe_layers()) layers.push_back(layer);
   return layers;
 }
 

@@ -196,7 +196,7 @@ void MoeLayer::observe(LayerContext& ctx, const TokenRows& rows, const FeedForwa
   const auto& saved = static_cast<const Saved&>(base);
   observe_routing(ctx, rows, saved);
   observe_variations(ctx, rows, saved);
-  if (!observation_.chosen_by_label.empty()) observe_classes(ctx, rows, saved);
+  observe_classes(ctx, rows, saved);
   observe_drops(ctx, saved);
   const DistributedExperts::Sent sent = experts_.sent(ctx, saved.experts);
   observation_.rows_computed += static_cast<double>(saved.experts.plan.received());
@@ -254,10 +254,12 @@ void MoeLayer::observe_variations(LayerContext& ctx, const TokenRows& rows, cons
 }
 
 void MoeLayer::observe_classes(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
+  const bool by_label = !observation_.chosen_by_label.empty();
+  const bool by_token = !observation_.chosen_by_token.empty();
+  if (!by_label && !by_token) return;
   const auto counted = read_back_as<int32_t>(ctx, saved.counted);
   const size_t each = counted.size() / static_cast<size_t>(std::max<int64_t>(rows.tokens(), 1));
   const auto count = [&](std::span<const int32_t> classes, std::vector<double>& counts) {
-    if (counts.empty()) return;
     SWITCHYARD_CHECK(static_cast<int64_t>(classes.size()) == rows.tokens(), "classes ",
                      classes.size(), " of tokens ", rows.tokens());
     for (size_t i = 0; i < counted.size(); ++i) {
@@ -266,9 +268,8 @@ void MoeLayer::observe_classes(LayerContext& ctx, const TokenRows& rows, const S
       counts.at(of_token * static_cast<size_t>(experts()) + static_cast<size_t>(counted[i])) += 1;
     }
   };
-  count(rows.labels, observation_.chosen_by_label);
-  if (observation_.chosen_by_token.empty()) return;
-  count(read_back_as<int32_t>(ctx, rows.ids), observation_.chosen_by_token);
+  if (by_label) count(rows.labels, observation_.chosen_by_label);
+  if (by_token) count(read_back_as<int32_t>(ctx, rows.ids), observation_.chosen_by_token);
 }
 
 void MoeLayer::observe_drops(LayerContext& ctx, const Saved& saved) {

@@ -67,38 +67,12 @@ TEST(Generate, AnswersOfAnEncoderDecoder) {
 TEST(Generate, ADecoderAloneGoesOnFromThePrompt) {
   const Program program;
   program.build_dataset();
-  program.write_config_with("causal.yaml", R"(  d_model: 16
-  d_kv: 8
-  d_ff: 24
-  heads: 2
-  encoder_layers: 2
-  decoder_layers: 2
-  dropout: 0.0
-moe:
-  experts: 4
-  group_sequences: 2
-  encoder: {layers: {every: 2}, router: {type: switch}}
-  decoder: {layers: {every: 2}, router: {type: switch}}
-data:
-  dir: dataset
-  inputs_length: 32
-)",
-                            R"(  type: decoder_lm
-  d_model: 16
-  d_ff: 24
-  heads: 2
-  layers: 2
-  activation: swiglu
-  dropout: 0.0
-moe:
-  experts: 4
-  group_sequences: 2
-  layers: {every: 2}
-  router: {type: switch}
-data:
-  dir: dataset
-  task: causal
-  length: 32
+  program.write("causal.yaml", R"(device: cpu
+model: {type: decoder_lm, d_model: 16, d_ff: 24, heads: 2, layers: 2, activation: swiglu, dropout: 0.0}
+moe: {experts: 4, group_sequences: 2, layers: {every: 2}, router: {type: switch}}
+data: {dir: dataset, task: causal, length: 32}
+train: {steps: 6, batch_sequences: 8, evaluation_sequences: 16}
+parallel: {threads: 1}
 )");
   const Outcome shown = program.run("data show causal.yaml --count 1");
   ASSERT_EQ(shown.exit_code, 0) << shown.err;
