@@ -10,7 +10,8 @@ struct NoisyRouting : Routing {
   TensorView noise_logits;  // [T, E], in training
 };
 
-// Without noise to begin with but ln 2, the noise of a logit of 0 (Shazeer 2017, appendix A).
+// The noise gate starts at 0: a deviation of softplus(0) = ln 2 on every logit (Shazeer 2017,
+// appendix A).
 RouterPlace with_zeros(RouterPlace place) {
   place.initial = Initial::constant(0);
   return place;

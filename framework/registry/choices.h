@@ -24,7 +24,7 @@ struct RouterTraits {
   bool load_balance = true, router_z = true, importance = true, load = false;
   // What it sees of later tokens; empty: nothing. Then it isn't for causal stacks.
   std::string looks_ahead = {};
-  bool looks_ahead_in_training = false;  // such as isn't refused: it is warned of
+  bool looks_ahead_in_training = false;  // there only: the program warns, and doesn't refuse
 };
 
 std::unique_ptr<Router> make_router(const Choice& choice, const RouterPlace& place);

@@ -1,5 +1,7 @@
 #include "moe/moe_case.h"
 
+#include "layers/dense_ffn.h"
+
 #include <cmath>
 #include <numeric>
 
@@ -34,6 +36,21 @@ RouterPlace router_place(const std::string& name, uint16_t layer, int64_t expert
           .slots = 2};
 }
 
+static std::unique_ptr<DensePath> make_dense_path(const MoeCase& moe_case, RouterPlace place) {
+  using Besides = MoeCase::Besides;
+  if (moe_case.besides == Besides::kNothing) return nullptr;
+  const DenseFfn::Options options{.d_model = moe_case.d_model,
+                                  .d_ff = moe_case.d_ff,
+                                  .activation = moe_case.activation,
+                                  .dropout = moe_case.expert_dropout,
+                                  .layer = place.layer};
+  auto dense =
+      std::make_unique<DenseFfn>("moe.shared", options, place.dtype, place.memory, place.seed);
+  place.name = "moe.mix";
+  const bool mixes = moe_case.besides == Besides::kResidual;
+  return std::make_unique<DensePath>(std::move(dense), mixes ? std::optional(place) : std::nullopt);
+}
+
 std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& rank) {
   const Collectives& group = *rank.groups().expert;
   const uint16_t number = layer_id(StackKind::kEncoder, 1);
@@ -54,9 +71,9 @@ std::unique_ptr<MoeLayer> make_moe_layer(const MoeCase& moe_case, LayerRank& ran
                        .slice = rank.groups().tensor->rank(),
                        .slices = rank.groups().tensor->size()},
       moe_case.dtype, rank.memory(), 1);
-  auto layer =
-      std::make_unique<MoeLayer>("moe", number, std::move(router), std::move(experts),
-                                 moe_case.capacity, moe_case.losses, moe_case.travel.options());
+  auto layer = std::make_unique<MoeLayer>(
+      "moe", number, std::move(router), std::move(experts), moe_case.capacity, moe_case.losses,
+      moe_case.travel.options(), make_dense_path(moe_case, place));
   set_normal_weights(rank.ctx(), layer->weights(), 0.7);
   return layer;
 }

@@ -41,6 +41,8 @@ struct MoeCase {
   bool gated = false;
   CapacityRule capacity{.train_factor = 1.0, .eval_factor = 1.0, .min_tokens = 0};
   AuxiliaryLosses losses{.load_balance = 0.3, .router_z = 0.2};
+  enum class Besides { kNothing, kShared, kResidual };
+  Besides besides = Besides::kNothing;  // the mixture: a dense network, added or mixed
   // Empty: the switch router with `jitter`.
   std::function<std::unique_ptr<Router>(const RouterPlace&)> router = {};
   double jitter = 0.0, expert_dropout = 0.0;

@@ -36,12 +36,19 @@ std::vector<MoeCase> router_cases() {
   const MoeCase noisy =
       with(router_case<NoisyTopKRouter>("", noisy_top_k_options(2)), "noisy_top_k", all);
   const MoeCase gshard = with(router_case<GShardRouter>("", GShardRouterOptions()), "gshard", all);
+  TopKRouterOptions mixtral;
+  MoeCase shared = with(router_case<TopKRouter>("", mixtral), "shared_experts", all);
+  shared.besides = MoeCase::Besides::kShared;
+  MoeCase residual = with(shared, "residual", all);
+  residual.besides = MoeCase::Besides::kResidual;
   MoeCase evaluation = noisy;
   evaluation.name = "noisy_top_k_in_evaluation";
   evaluation.training = false;
   MoeCase expert_choice = router_case<ExpertChoiceRouter>("", expert_choice_options(2));
   expert_choice.capacity.tokens = 3;
   return {with(router_case<TopKRouter>("", deep_seek), "top_k_sigmoid_in_groups", all),
+          shared,
+          residual,
           noisy,
           evaluation,
           rerouted(noisy, "noisy_top_k_rerouted", 3),
