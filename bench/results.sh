@@ -15,7 +15,8 @@ page=docs/results.md
 train_group() {
   local name=$1 config=$2 seed overrides=()
   shift 2
-  while IFS= read -r override; do overrides+=(--set "$override"); done < <(printf '%s\n' "$@")
+  [ $# -eq 0 ] || while IFS= read -r override; do overrides+=(--set "$override"); done \
+    < <(printf '%s\n' "$@")
   for seed in "${seeds[@]}"; do
     printf '\n-- %s, seed %s\n' "$name" "$seed"
     on_two_ranks train "bench/results/$config.yaml" --set "run.dir=$runs" \
