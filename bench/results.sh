@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains small models that differ in one thing each, three seeds of every one, and writes
-# docs/results.md from their metrics: about 30 minutes on two idle cores.
+# docs/results.md from their metrics: about 30 minutes on two cores, which should be idle.
 # Usage: bench/results.sh, after launch/quickstart.sh, whose text it trains on. Finished runs in
 # runs/results/ are kept, so that a second call only writes the page again.
 set -euo pipefail
@@ -9,60 +9,94 @@ source "$(dirname "${BASH_SOURCE[0]}")/../launch/common.sh"
 
 runs=runs/results
 seeds=(1 2 3)
+rounds=7  # of timing
+routers=(switch top_k loss_free noisy_top_k gshard hierarchical sinkhorn hash expert_choice soft)
 page=docs/results.md
 
-# train_group NAME CONFIG [OVERRIDE...]: one run a seed.
+# train_group NAME CONFIG [OVERRIDE...]: one run a seed. An override may hold several, a line each.
 train_group() {
-  local name=$1 config=$2 seed overrides=()
+  local name=$1 config=$2 seed
   shift 2
-  [ $# -eq 0 ] || while IFS= read -r override; do overrides+=(--set "$override"); done \
-    < <(printf '%s\n' "$@")
   for seed in "${seeds[@]}"; do
     printf '\n-- %s, seed %s\n' "$name" "$seed"
-    on_two_ranks train "bench/results/$config.yaml" --set "run.dir=$runs" \
-      --set "name=$name-$seed" --set "seed=$seed" "${overrides[@]}"
+    train_one "$name-$seed" "$config" "seed=$seed" "$@"
   done
 }
 
+# train_one NAME CONFIG OVERRIDE...
+train_one() {
+  local name=$1 config=$2 override overrides=()
+  shift 2
+  while IFS= read -r override; do overrides+=(--set "$override"); done < <(printf '%s\n' "$@")
+  on_two_ranks train "bench/results/$config.yaml" --set "run.dir=$runs" --set "name=$name" \
+    "${overrides[@]}"
+}
+
 train_all() {
+  local experts factor router
   train_group dense dense
   for experts in 2 4 8 16; do train_group "experts-$experts" mixture "moe.experts=$experts"; done
   train_group no-balance mixture moe.losses.load_balance.coef=0
   for factor in 1.0 1.25; do
     train_group "capacity-$factor" mixture "moe.capacity.train_factor=$factor"
   done
-  train_routers
+  for router in "${routers[@]}"; do
+    # The mixture of eight experts above is that of `switch`.
+    [ "$router" = switch ] || train_group "router-$router" mixture "$(overrides_of "$router")"
+  done
   train_group top-1 mixture "$(both '{type: top_k, top_k: 1, normalize: false}')"
   train_group top-2 mixture "$(both '{type: top_k, top_k: 2}')" moe.capacity.train_factor=1.0 \
     moe.capacity.eval_factor=1.0
   train_group init-1.0 mixture model.init_scale=1.0
 }
 
-# The override that gives both stacks a router.
-both() { printf 'moe.encoder.router=%s\nmoe.decoder.router=%s' "$1" "$1"; }
+# Times compare only where they were taken side by side: short runs of every router in turn.
+time_routers() {
+  local round router
+  for ((round = 1; round <= rounds; round++)); do
+    for router in "${routers[@]}"; do
+      printf '\n-- time of %s, round %s\n' "$router" "$round"
+      train_one "time-$router-$round" mixture train.steps=40 train.evaluation_sequences=16 \
+        schedule.warmup_steps=30 "$(overrides_of "$router")"
+    done
+  done
+}
 
-# Routers at equal work a token: experts of two choices a token are half as wide.
-train_routers() {
+# The override that gives both stacks a router.
+both() { printf 'moe.encoder.router=%s\nmoe.decoder.router=%s\n' "$1" "$1"; }
+
+# overrides_of ROUTER: at equal work a token; experts of two choices a token are half as wide.
+overrides_of() {
   local half=model.d_ff=192 no_balance=moe.losses.load_balance.coef=0
-  train_group router-top_k mixture "$(both '{type: top_k, top_k: 2}')" $half
-  train_group router-loss_free mixture $half $no_balance \
-    "$(both '{type: top_k, top_k: 2, score: sigmoid, bias_update_rate: 0.003}')"
-  train_group router-noisy_top_k mixture "$(both '{type: noisy_top_k, top_k: 2}')" $half \
-    $no_balance moe.losses.importance.coef=0.03 moe.losses.load.coef=0.03
-  train_group router-gshard mixture "$(both '{type: gshard}')" $half
-  train_group router-hierarchical mixture $half \
-    "$(both '{type: hierarchical, top_k: 2, groups: {count: 4, top: 2}, normalize: false}')"
-  train_group router-sinkhorn mixture "$(both '{type: sinkhorn}')" $no_balance
-  train_group router-hash mixture "$(both '{type: hash}')" $no_balance moe.losses.router_z.coef=0
-  train_group router-expert_choice mixture 'moe.encoder.router={type: expert_choice, top_k: 1}' \
-    'moe.encoder.capacity={train_factor: 1.0, eval_factor: 1.0}'
-  train_group router-soft mixture 'moe.encoder.router={type: soft, slots_per_expert: 16}'
+  case $1 in
+    switch) both '{type: switch, jitter: 0.01}' ;;
+    top_k) echo $half && both '{type: top_k, top_k: 2}' ;;
+    loss_free)
+      printf '%s\n' $half $no_balance
+      both '{type: top_k, top_k: 2, score: sigmoid, bias_update_rate: 0.003}'
+      ;;
+    noisy_top_k)
+      printf '%s\n' $half $no_balance moe.losses.importance.coef=0.03 moe.losses.load.coef=0.03
+      both '{type: noisy_top_k, top_k: 2}'
+      ;;
+    gshard) echo $half && both '{type: gshard}' ;;
+    hierarchical)
+      echo $half
+      both '{type: hierarchical, top_k: 2, groups: {count: 4, top: 2}, normalize: false}'
+      ;;
+    sinkhorn) echo $no_balance && both '{type: sinkhorn}' ;;
+    hash) printf '%s\n' $no_balance moe.losses.router_z.coef=0 && both '{type: hash}' ;;
+    expert_choice)
+      echo 'moe.encoder.router={type: expert_choice, top_k: 1}'
+      echo 'moe.encoder.capacity={train_factor: 1.0, eval_factor: 1.0}'
+      ;;
+    soft) echo 'moe.encoder.router={type: soft, slots_per_expert: 16}' ;;
+  esac
 }
 
 # facts NAME: a line for each run: final validation loss, coefficient of variation of the load and
 # dropped share in the last evaluation (means over layers), dropped share over the last 50 steps,
-# seconds, executed GFLOP a step, router entropy in the last evaluation, milliseconds of a step
-# (median of the last 100).
+# seconds, executed GFLOP a step, router entropy in the last evaluation.
 facts() {
   local seed
   for seed in "${seeds[@]}"; do
@@ -73,8 +107,7 @@ facts() {
       | [$last["validation.loss"], ([$last["validation.moe"][].load_variation] | mean),
          $last["validation.dropped_share"], ([$steps[-50:][].dropped_share] | mean),
          ([$steps[].seconds] | add), ([$steps[-50:][].flops] | mean) / 1e9,
-         ([$last["validation.moe"][].router_entropy] | mean),
-         ([$steps[-100:][].seconds] | sort | .[length / 2 | floor]) * 1000]
+         ([$last["validation.moe"][].router_entropy] | mean)]
       | @tsv' "$runs/$1-$seed/metrics.jsonl"
   done
 }
@@ -183,7 +216,8 @@ TEXT
 \`top_k\` with sigmoid scores and a balancing bias instead of a loss; \`noisy_top_k\` has the losses
 \`importance\` and \`load\`; \`expert_choice\` and \`soft\` are in the encoder, with \`switch\` in the
 decoder. Columns as above; entropy is the router's, in nats, mean over tokens and layers (ln 8 = 2.08
-is no preference); the last column is the time of a step over that of \`switch\`, medians.
+is no preference); the last column is the time of a step over that of \`switch\`, each
+that of the fastest tenth of its steps in $rounds short runs, taken in turn.
 
 | router | validation loss | executed GFLOP a step | load variation | dropped, training (%) | dropped, evaluation (%) | entropy | step time |
 |---|---|---|---|---|---|---|---|
@@ -215,18 +249,28 @@ TEXT
 }
 
 router_rows() {
-  local name run step switch
-  switch=$(facts experts-8 | awk '{ sum += $8 } END { print sum / NR }')
-  for name in switch top_k loss_free noisy_top_k gshard hierarchical sinkhorn hash expert_choice \
-    soft; do
-    run=router-$name
-    [ "$name" != switch ] || run=experts-8
-    step=$(facts "$run" | awk -v switch="$switch" '{ sum += $8 } END { printf "%.2f", sum / NR / switch }')
-    printf '| `%s` | %s | %s | %s | %s | %s | %s | %s |\n' "$name" "$(facts "$run" | spread 1 %.3f)" \
-      "$(facts "$run" | spread 6 %.2f)" "$(facts "$run" | spread 2 %.2f)" \
-      "$(facts "$run" | spread 4 %.2f 100)" "$(facts "$run" | spread 3 %.2f 100)" \
-      "$(facts "$run" | spread 7 %.2f)" "$step"
+  local router run
+  for router in "${routers[@]}"; do
+    run=router-$router
+    [ "$router" != switch ] || run=experts-8
+    printf '| `%s` | %s | %s | %s | %s | %s | %s | %s |\n' "$router" \
+      "$(facts "$run" | spread 1 %.3f)" "$(facts "$run" | spread 6 %.2f)" \
+      "$(facts "$run" | spread 2 %.2f)" "$(facts "$run" | spread 4 %.2f 100)" \
+      "$(facts "$run" | spread 3 %.2f 100)" "$(facts "$run" | spread 7 %.2f)" \
+      "$(relative_time "$router")"
   done
+}
+
+# relative_time ROUTER: of its step over that of `switch`.
+relative_time() {
+  echo "$(step_seconds "$1") $(step_seconds switch)" | awk '{ printf "%.2f", $1 / $2 }'
+}
+
+# step_seconds ROUTER: the fastest tenth of the steps of all rounds ends there; what else runs on the
+# machine only makes steps slower. The first ten steps of a run are left out.
+step_seconds() {
+  jq -s '[.[] | select(has("loss") and .step > 10).seconds] | sort | .[length / 10 | floor]' \
+    "$runs/time-$1-"*/metrics.jsonl
 }
 
 loss_row() { printf '| %s | %s |\n' "$1" "$(facts "$2" | spread 1 %.3f)"; }
@@ -254,5 +298,6 @@ launch/install_packages.sh jq
 allow_mpi_as_root
 part "build" build release switchyard
 part "train" train_all
+part "time" time_routers
 part "write $page" write_page
 print_parts

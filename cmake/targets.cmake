@@ -23,11 +23,15 @@ function(switchyard_sanitize checks)
   endif()
 endfunction()
 
-# switchyard_library(NAME [FOLDER folder] [DEPENDS target...]): a static library of one folder of framework/.
-# DEPENDS states the arrows of docs/architecture.md; ci checks the includes against them.
+# switchyard_library(NAME [ALONE] [DEPENDS target...]): a static library of one folder of framework/.
+# DEPENDS states the arrows of docs/architecture.md; ci checks the includes against them. ALONE: its
+# files use the same names for different things and are never compiled together (SWITCHYARD_UNITY).
 function(switchyard_library name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "ALONE" "" "DEPENDS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   add_library(switchyard_${name} STATIC ${sources})
+  if(SWITCHYARD_UNITY AND NOT ARG_ALONE)
+    set_target_properties(switchyard_${name} PROPERTIES UNITY_BUILD ON)
+  endif()
   target_link_libraries(switchyard_${name} PUBLIC switchyard_flags ${ARG_DEPENDS})
 endfunction()
