@@ -75,6 +75,8 @@ def weight_scale(name, config, inner):
         "o.weight": inner**-0.5,
         "relative_attention_bias.weight": 0.7,
         "wi.weight": 1.3 * config.d_model**-0.5,
+        "wi_0.weight": 1.3 * config.d_model**-0.5,
+        "wi_1.weight": 1.3 * config.d_model**-0.5,
         "wo.weight": 1.3 * config.d_ff**-0.5,
         "classifier.weight": 0.35,
         "lm_head.weight": 0.3,
