@@ -3,7 +3,7 @@
 // format.
 //
 // runs/<name>/checkpoints/step-00001200/
-//   model-00003-of-00008.safetensors, model.safetensors.index.json   float32 (float64) weights
+//   model-00003-of-00008.safetensors, model.safetensors.index.json   weights
 //   optimizer-00003-of-00008.safetensors                             state, `weight/state`
 //   config.yaml, tokenizer.model
 //   manifest.pb                                                      written last: the commit
@@ -13,9 +13,12 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "checkpoint/manifest.h"
@@ -60,7 +63,17 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& directory,
                                       const SaveOptions& options,
                                       FileSystem& files = FileSystem::real());
 
-// A checkpoint opened for reading.
+struct LoadOptions {
+  // Names of weights, experts by their global number, with '*' for any text: those that may be
+  // missing in the checkpoint, only there, or of another shape or dtype. What the model has of them
+  // then keeps its values, and one line says so.
+  std::vector<std::string> partial;
+};
+
+class VerifiedFile;
+
+// A checkpoint opened for reading. Hashes are checked while reading: no byte of a damaged piece
+// comes out. Any number of threads may read.
 class Checkpoint {
  public:
   // Reads and checks the manifest; any rank may call it by itself. Throws CheckpointError naming
@@ -68,27 +81,43 @@ class Checkpoint {
   static Checkpoint open(const std::filesystem::path& path, FileSystem& files = FileSystem::real());
 
   const std::filesystem::path& path() const { return path_; }
-  const Manifest& manifest() const { return manifest_; }
+  const Manifest& manifest() const { return *manifest_; }
+  FileSystem& files() const { return *files_; }
 
-  // A whole file of it, "config.yaml", checked against its hashes. Throws CheckpointError.
+  // A whole file of it, "config.yaml". Throws CheckpointError.
   std::string read_file(const std::string& name) const;
 
+  bool contains(const std::string& tensor) const { return places_.contains(tensor); }
+  // Throws CheckpointError when there is no such tensor.
+  const ManifestTensor& tensor(const std::string& name) const;
+  // Hands out the bytes of a whole tensor as they are stored, in order, in pieces of any size,
+  // however many slices it lies in. Throws CheckpointError naming file and tensor.
+  void read_tensor(const std::string& name,
+                   const std::function<void(std::span<const std::byte>)>& take) const;
+
   // Fills the weights and, if given, the optimizer's state, each rank what it holds, in any layout.
-  // Hashes are checked while reading; the checkpoint must hold exactly these tensors, of these
-  // shapes and dtypes (without `optimizer`: of the model). Every rank calls it, listing all
-  // weights as in CheckpointState; errors reach all as in save_checkpoint. After an error the
-  // values are unspecified. Throws CheckpointError naming file and tensor.
-  void load(const std::vector<Weight*>& weights, Collectives& world) const;
+  // The checkpoint must hold exactly these tensors, of these shapes and dtypes (without
+  // `optimizer`: of the model), but for what `options` allow; weights stored as bfloat16 or float16
+  // are widened to float32 ones, exactly. Every rank calls it, listing all weights as in
+  // CheckpointState; errors reach all as in save_checkpoint. After an error the values are
+  // unspecified. Throws CheckpointError naming file and tensor, ConfigError for a pattern that no
+  // name is like.
+  void load(const std::vector<Weight*>& weights, Collectives& world,
+            const LoadOptions& options = {}) const;
   void load(const std::vector<Weight*>& weights, const std::vector<OptimizerState>& optimizer,
             Collectives& world) const;
 
  private:
-  Checkpoint(std::filesystem::path path, Manifest manifest, FileSystem& files)
-      : path_(std::move(path)), manifest_(std::move(manifest)), files_(&files) {}
+  struct Headers;
+
+  Checkpoint(std::filesystem::path path, Manifest manifest, FileSystem& files);
+  void check_header_once(VerifiedFile& file, const std::string& name) const;
 
   std::filesystem::path path_;
-  Manifest manifest_;
+  std::shared_ptr<const Manifest> manifest_;  // shared by copies: much, and never changed
   FileSystem* files_;
+  std::unordered_map<std::string_view, size_t> places_;  // tensor to position in manifest_
+  std::shared_ptr<Headers> headers_;
 };
 
 struct CheckpointEntry {

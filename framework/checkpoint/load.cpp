@@ -2,179 +2,278 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
+#include <span>
 #include <unordered_map>
 
 #include "base/errors.h"
+#include "base/log.h"
 #include "checkpoint/agree.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/directory.h"
+#include "checkpoint/pieces.h"
 #include "checkpoint/tensors.h"
 #include "checkpoint/verified_file.h"
-#include "safetensors/safetensors.h"
+#include "safetensors/elements.h"
 
 namespace switchyard {
 namespace {
 
 using Path = std::filesystem::path;
 
-// A slice in its file and the tensor that it is of.
-struct Piece {
-  const ManifestTensor* tensor = nullptr;
-  size_t slice = 0;
+// Whether the text is as the pattern, in which '*' stands for any text.
+bool matches(std::string_view pattern, std::string_view text) {
+  size_t at = 0, from = 0;
+  size_t star = pattern.npos, resume = 0;  // the last star and where its text may end
+  while (at < text.size()) {
+    if (from < pattern.size() && pattern[from] == '*') {
+      star = from++;
+      resume = at;
+    } else if (from < pattern.size() && pattern[from] == text[at]) {
+      ++from;
+      ++at;
+    } else if (star != pattern.npos) {
+      from = star + 1;
+      at = ++resume;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', from) == pattern.npos;
+}
 
-  const TensorSlice& place() const { return tensor->slices[slice]; }
+// The first few of many names, and how many there are.
+class Names {
+ public:
+  void add(const std::string& name) {
+    if (count_ < kNamed) names_ += (count_ ? ", " : "") + name;
+    ++count_;
+  }
+  int count() const { return count_; }
+  // "2 tensors missing: a, b"
+  std::string text(std::string_view what) const {
+    return fmt::format("{} tensor{} {}: {}{}", count_, count_ == 1 ? "" : "s", what, names_,
+                       count_ > kNamed ? ", ..." : "");
+  }
+
+ private:
+  static constexpr int kNamed = 5;
+
+  std::string names_;
+  int count_ = 0;
+};
+
+// Joins those lists that have anything.
+std::string text_of(std::initializer_list<std::pair<const Names*, std::string_view>> lists) {
+  std::string text;
+  for (const auto& [names, what] : lists) {
+    if (names->count() > 0) text += (text.empty() ? "" : "; ") + names->text(what);
+  }
+  return text;
+}
+
+// Makes float32 numbers of bytes that come in pieces, which may end inside an element.
+class Widening {
+ public:
+  explicit Widening(StoredType type)
+      : type_(type), element_bytes_(static_cast<size_t>(bits_of(type)) / 8) {}
+
+  // Those that are complete now; valid until the next call.
+  std::span<const float> add(const std::byte* data, size_t size_bytes) {
+    const bool begun = !rest_.empty();
+    while (begun && rest_.size() < element_bytes_ && size_bytes > 0) {
+      rest_.push_back(*data++);
+      --size_bytes;
+    }
+    if (begun && rest_.size() < element_bytes_) return {};
+    const size_t whole = size_bytes / element_bytes_;
+    numbers_.resize(whole + begun);
+    if (begun) to_float32(type_, rest_.data(), 1, numbers_.data());
+    to_float32(type_, data, whole, numbers_.data() + begun);
+    rest_.assign(data + whole * element_bytes_, data + size_bytes);
+    return numbers_;
+  }
+
+ private:
+  const StoredType type_;
+  const size_t element_bytes_;
+  std::vector<std::byte> rest_;  // of an element that isn't complete
+  std::vector<float> numbers_;
+};
+
+// Puts the bytes of a tensor, which come in order, where this rank has them.
+class Placement {
+ public:
+  Placement(const GlobalTensor& tensor, uint64_t first_element)
+      : tensor_(tensor),
+        runs_{tensor.runs.count, bytes_of(tensor.runs.length), bytes_of(tensor.runs.first),
+              bytes_of(tensor.runs.stride)},
+        at_(bytes_of(static_cast<int64_t>(first_element))) {}
+
+  void put(const std::byte* data, size_t size_bytes) {
+    const int64_t end = at_ + static_cast<int64_t>(size_bytes);
+    // From the last run that begins no later than these bytes.
+    const int64_t before = std::max<int64_t>(0, at_ - runs_.first);
+    for (int64_t run = runs_.stride > 0 ? before / runs_.stride : 0; run < runs_.count; ++run) {
+      const int64_t whole = runs_.first + run * runs_.stride;
+      if (whole >= end) break;
+      const int64_t from = std::max(at_, whole), to = std::min(end, whole + runs_.length);
+      if (from >= to) continue;
+      tensor_.weight->memory().copy_in(
+          static_cast<std::byte*>(tensor_.value.raw()) + run * runs_.length + (from - whole),
+          data + (from - at_), static_cast<size_t>(to - from));
+    }
+    at_ = end;
+  }
+
+ private:
+  int64_t bytes_of(int64_t elements) const {
+    return elements * static_cast<int64_t>(size_of(tensor_.dtype));
+  }
+
+  const GlobalTensor& tensor_;
+  const ElementRuns runs_;  // in bytes
+  int64_t at_;              // of the tensor
 };
 
 // Fills what this rank holds from one checkpoint.
 class Loader {
  public:
   Loader(const Path& path, const Manifest& manifest, FileSystem& files,
-         std::vector<GlobalTensor> tensors, bool with_optimizer)
-      : path_(path), manifest_(manifest), files_(files), tensors_(std::move(tensors)) {
+         std::vector<GlobalTensor> tensors, bool with_optimizer, const LoadOptions& options)
+      : path_(path),
+        manifest_(manifest),
+        files_(files),
+        tensors_(std::move(tensors)),
+        partial_(options.partial),
+        pieces_(pieces_by_file(manifest)) {
     for (const ManifestTensor& tensor : manifest_.tensors) {
       if (tensor.part == TensorPart::kOptimizer && !with_optimizer) continue;
       stored_[tensor.name] = &tensor;
-      for (size_t i = 0; i < tensor.slices.size(); ++i) {
-        pieces_[tensor.slices[i].file].push_back({&tensor, i});
-      }
-    }
-    for (auto& [file, pieces] : pieces_) {
-      std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
-        return std::pair(a.place().begin, a.place().end) <
-               std::pair(b.place().begin, b.place().end);
-      });
     }
   }
 
-  // Compares all that the model has with all that is stored, experts of other ranks included.
-  void match() const {
-    std::string missing, shapes, extra;
-    int missing_count = 0, shapes_count = 0, extra_count = 0;
+  // Compares all that the model has with all that is stored, experts of other ranks included, and
+  // settles what is taken: the same on every rank.
+  void match() {
+    check_patterns();
+    Names missing, unlike, extra;
     std::unordered_map<std::string_view, const GlobalTensor*> wanted;
     for (const GlobalTensor& tensor : tensors_) {
       wanted[tensor.name] = &tensor;
       const auto found = stored_.find(tensor.name);
       if (found == stored_.end()) {
-        add(missing, missing_count, tensor.name);
-      } else if (const ManifestTensor& stored = *found->second;
-                 stored.type != stored_type(tensor.dtype) ||
-                 stored.shape != stored_shape(tensor.shape) || stored.part != tensor.part) {
-        add(shapes, shapes_count,
-            fmt::format("{} ({} [{}] stored, {} {} wanted)", tensor.name, name_of(stored.type),
-                        fmt::join(stored.shape, ", "), name_of(stored_type(tensor.dtype)),
-                        tensor.shape.text()));
+        (may_differ(tensor.name) ? kept_ : missing).add(tensor.name);
+      } else if (fits(*found->second, tensor)) {
+        taken_[tensor.name] = &tensor;
+      } else if (may_differ(tensor.name)) {
+        kept_.add(tensor.name);
+        left_.add(tensor.name);
+      } else {
+        unlike.add(describe(*found->second, tensor));
       }
     }
     for (const auto& [name, tensor] : stored_) {
-      if (!wanted.contains(name)) add(extra, extra_count, name);
+      if (!wanted.contains(name)) (may_differ(name) ? left_ : extra).add(name);
     }
-    std::string problem;
-    const auto report = [&problem](std::string_view what, const std::string& names, int count) {
-      if (count == 0) return;
-      problem += fmt::format("{}{} tensor{} {}: {}{}", problem.empty() ? "" : "; ", count,
-                             count == 1 ? "" : "s", what, names, count > kNamed ? ", ..." : "");
-    };
-    report("missing", missing, missing_count);
-    report("of another shape or dtype", shapes, shapes_count);
-    report("that the model does not have", extra, extra_count);
+    const std::string problem = text_of({{&missing, "missing"},
+                                         {&unlike, "of another shape or dtype"},
+                                         {&extra, "that the model does not have"}});
     if (!problem.empty()) {
       throw CheckpointError("the checkpoint does not fit the config: " + problem, path_.string(),
                             "its own config is config.yaml in that directory");
     }
+    if (taken_.empty() && !tensors_.empty()) {
+      throw CheckpointError("checkpoint.partial leaves nothing to take from the checkpoint",
+                            path_.string(), "its own config is config.yaml in that directory");
+    }
   }
 
   // Reads the files with anything that this rank holds. One rank looks at `everything` else too,
-  // headers and files without tensors, so that between the ranks every byte is checked.
+  // headers and files without tensors, so that between the ranks every byte is checked; without
+  // the optimizer every byte but its files'.
   void read(bool everything) const {
-    std::unordered_map<std::string_view, const GlobalTensor*> held;
-    for (const GlobalTensor& tensor : tensors_) {
-      if (tensor.held) held[tensor.name] = &tensor;
-    }
     for (const auto& [name, pieces] : pieces_) {
-      const bool needed = std::any_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
-        return held.contains(piece.tensor->name);
-      });
-      if (!needed && !everything) continue;
+      const auto is_of_interest = [&](const Piece& piece) {
+        return everything ? stored_.contains(piece.tensor->name) : held(piece) != nullptr;
+      };
+      if (std::none_of(pieces.begin(), pieces.end(), is_of_interest)) continue;
       VerifiedFile file(files_, path_, manifest_, *manifest_.file(name));
       check_header(file, pieces);
       for (const Piece& piece : pieces) {
-        const auto found = held.find(piece.tensor->name);
-        if (found != held.end()) read_piece(file, piece, *found->second);
+        if (const GlobalTensor* tensor = held(piece)) read_piece(file, piece, *tensor);
       }
     }
     if (everything) check_other_files();
   }
 
- private:
-  static constexpr int kNamed = 5;  // tensors in an error
+  // What `partial` has let pass; empty if nothing.
+  std::string differences() const {
+    return text_of(
+        {{&kept_, "of the model left as initialised"}, {&left_, "of the checkpoint left out"}});
+  }
 
-  static void add(std::string& names, int& count, const std::string& name) {
-    if (count < kNamed) names += (count ? ", " : "") + name;
-    ++count;
+ private:
+  void check_patterns() const {
+    for (const std::string& pattern : partial_) {
+      const auto is_met = [&](const auto& name) { return matches(pattern, name); };
+      if (std::any_of(tensors_.begin(), tensors_.end(),
+                      [&](const GlobalTensor& tensor) { return is_met(tensor.name); }) ||
+          std::any_of(stored_.begin(), stored_.end(),
+                      [&](const auto& entry) { return is_met(entry.first); })) {
+        continue;
+      }
+      throw ConfigError(fmt::format("checkpoint.partial: \"{}\" is the name of no tensor, neither "
+                                    "of the model nor of the checkpoint",
+                                    pattern),
+                        path_.string(),
+                        "`switchyard checkpoint show` lists the checkpoint's; '*' stands for any "
+                        "text");
+    }
+  }
+
+  bool may_differ(const std::string& name) const {
+    return std::any_of(partial_.begin(), partial_.end(),
+                       [&](const std::string& pattern) { return matches(pattern, name); });
+  }
+
+  static bool fits(const ManifestTensor& stored, const GlobalTensor& tensor) {
+    const bool widens = tensor.part == TensorPart::kModel && tensor.dtype == DType::kFloat32 &&
+                        fits_float32(stored.type);
+    return stored.part == tensor.part && stored.shape == stored_shape(tensor.shape) &&
+           (widens || stored.type == stored_type(tensor.dtype));
+  }
+
+  static std::string describe(const ManifestTensor& stored, const GlobalTensor& tensor) {
+    return fmt::format("{} ({} [{}] stored, {} {} wanted)", tensor.name, name_of(stored.type),
+                       fmt::join(stored.shape, ", "), name_of(stored_type(tensor.dtype)),
+                       tensor.shape.text());
+  }
+
+  // What this rank fills from the piece; nullptr if nothing.
+  const GlobalTensor* held(const Piece& piece) const {
+    const auto found = taken_.find(piece.tensor->name);
+    return found != taken_.end() && found->second->held ? found->second : nullptr;
   }
 
   void check_other_files() const {
-    std::set<std::string_view> with_tensors;
-    for (const ManifestTensor& tensor : manifest_.tensors) {
-      for (const TensorSlice& slice : tensor.slices) with_tensors.insert(slice.file);
-    }
     for (const ManifestFile& record : manifest_.files) {
-      if (with_tensors.contains(record.name)) continue;
+      if (pieces_.contains(record.name)) continue;
       VerifiedFile file(files_, path_, manifest_, record);
       file.read(0, file.size_bytes(), [](const std::byte*, size_t) {});
     }
   }
 
-  // The file itself must say what the manifest says of it.
-  static void check_header(VerifiedFile& file, const std::vector<Piece>& pieces) {
-    const std::string where = file.where();
-    const std::string first = file.read_text(0, std::min<uint64_t>(8, file.size_bytes()));
-    const auto* bytes = reinterpret_cast<const std::byte*>(first.data());
-    const uint64_t length = read_header_length({bytes, first.size()}, file.size_bytes(), where);
-    const auto header = parse_header(file.read_text(8, 8 + length), file.size_bytes(), where);
-    std::unordered_map<std::string_view, const StoredTensor*> in_file;
-    for (const StoredTensor& stored : header.tensors) in_file[stored.name] = &stored;
-    for (const Piece& piece : pieces) {
-      const TensorSlice& slice = piece.place();
-      const std::string name = piece.tensor->slice_name(piece.slice);
-      const auto found = in_file.find(name);
-      if (found == in_file.end() || found->second->type != piece.tensor->type ||
-          found->second->begin != slice.begin || found->second->end != slice.end) {
-        throw CheckpointError(
-            fmt::format("the file and the manifest disagree about tensor \"{}\"", name), where);
-      }
-      in_file.erase(found);
-    }
-    if (!in_file.empty()) {
-      throw CheckpointError(fmt::format("the manifest does not know tensor \"{}\" of the file",
-                                        in_file.begin()->first),
-                            where);
-    }
-  }
-
   static void read_piece(VerifiedFile& file, const Piece& piece, const GlobalTensor& tensor) {
     const TensorSlice& slice = piece.place();
-    const auto bytes = [&](int64_t elements) {
-      return elements * static_cast<int64_t>(size_of(tensor.dtype));
-    };
-    const ElementRuns runs = {tensor.runs.count, bytes(tensor.runs.length),
-                              bytes(tensor.runs.first), bytes(tensor.runs.stride)};
-    auto at = bytes(static_cast<int64_t>(slice.first_element));  // of the tensor
+    Placement placement(tensor, slice.first_element);
+    if (piece.tensor->type == stored_type(tensor.dtype)) {
+      file.read(slice.begin, slice.end,
+                [&](const std::byte* data, size_t size_bytes) { placement.put(data, size_bytes); });
+      return;
+    }
+    Widening widening(piece.tensor->type);
     file.read(slice.begin, slice.end, [&](const std::byte* data, size_t size_bytes) {
-      const int64_t end = at + static_cast<int64_t>(size_bytes);
-      // From the last run that begins no later than these bytes.
-      const int64_t before = std::max<int64_t>(0, at - runs.first);
-      for (int64_t run = runs.stride > 0 ? before / runs.stride : 0; run < runs.count; ++run) {
-        const int64_t whole = runs.first + run * runs.stride;
-        if (whole >= end) break;
-        const int64_t from = std::max(at, whole), to = std::min(end, whole + runs.length);
-        if (from >= to) continue;
-        tensor.weight->memory().copy_in(
-            static_cast<std::byte*>(tensor.value.raw()) + run * runs.length + (from - whole),
-            data + (from - at), static_cast<size_t>(to - from));
-      }
-      at = end;
+      const auto bytes = std::as_bytes(widening.add(data, size_bytes));
+      placement.put(bytes.data(), bytes.size());
     });
   }
 
@@ -182,70 +281,40 @@ class Loader {
   const Manifest& manifest_;
   FileSystem& files_;
   const std::vector<GlobalTensor> tensors_;
-  std::map<std::string, const ManifestTensor*> stored_;  // by name
-  std::map<std::string, std::vector<Piece>> pieces_;     // by file, in the order of their bytes
+  const std::vector<std::string>& partial_;
+  const PiecesByFile pieces_;
+  std::map<std::string, const ManifestTensor*> stored_;  // by name, of the parts that are loaded
+  std::unordered_map<std::string_view, const GlobalTensor*> taken_;
+  Names kept_, left_;
 };
 
 void load_all(const Checkpoint& checkpoint, FileSystem& files, const std::vector<Weight*>& weights,
-              const std::vector<OptimizerState>& optimizer, bool with_optimizer,
-              Collectives& world) {
+              const std::vector<OptimizerState>& optimizer, bool with_optimizer, Collectives& world,
+              const LoadOptions& options) {
   std::vector<GlobalTensor> tensors =
       tensors_of_job({weights.begin(), weights.end()}, optimizer, world);
+  std::string differences;
   run_and_agree(world, [&] {
-    const Loader loader(checkpoint.path(), checkpoint.manifest(), files, std::move(tensors),
-                        with_optimizer);
+    Loader loader(checkpoint.path(), checkpoint.manifest(), files, std::move(tensors),
+                  with_optimizer, options);
     loader.match();
     loader.read(world.rank() == 0);
+    differences = loader.differences();
   });
   for (Weight* weight : weights) weight->master_changed();
+  if (!differences.empty()) log_info("{}: {}", checkpoint.path().string(), differences);
 }
 
 }  // namespace
 
-Checkpoint Checkpoint::open(const Path& path, FileSystem& files) {
-  const Path named = path.has_filename() ? path : path.parent_path();
-  if (is_unfinished(named.filename().string())) {
-    throw CheckpointError("the directory holds a checkpoint that was never finished", path.string(),
-                          "use one whose name has no \".writing-\"");
-  }
-  const Path file = path / kManifestName;
-  int opened = -1;
-  uint64_t size = 0;
-  const int error = files.open(file, Links::kRefuse, opened, size);
-  if (error == 0) files.close(opened);
-  if (error == ENOENT || error == ENOTDIR) {
-    throw CheckpointError("not a checkpoint: there is no manifest.pb", path.string(),
-                          "give a directory such as runs/<name>/checkpoints/step-00001200");
-  }
-  FileInput input(files, file, Links::kRefuse);
-  if (input.size_bytes() > kMaxManifestBytes) {
-    throw CheckpointError(fmt::format("bad manifest: {} bytes, at most {} are allowed",
-                                      input.size_bytes(), kMaxManifestBytes),
-                          file.string());
-  }
-  std::string bytes(input.size_bytes(), '\0');
-  input.read(0, bytes.data(), bytes.size());
-  Manifest manifest = decode_manifest(bytes, file.string());
-  check_manifest(manifest, file.string());
-  return Checkpoint(path, std::move(manifest), files);
-}
-
-std::string Checkpoint::read_file(const std::string& name) const {
-  const ManifestFile* record = manifest_.file(name);
-  if (record == nullptr) {
-    throw CheckpointError(fmt::format("the checkpoint has no file \"{}\"", name), path_.string());
-  }
-  VerifiedFile file(*files_, path_, manifest_, *record);
-  return file.read_text(0, file.size_bytes());
-}
-
-void Checkpoint::load(const std::vector<Weight*>& weights, Collectives& world) const {
-  load_all(*this, *files_, weights, {}, false, world);
+void Checkpoint::load(const std::vector<Weight*>& weights, Collectives& world,
+                      const LoadOptions& options) const {
+  load_all(*this, *files_, weights, {}, false, world, options);
 }
 
 void Checkpoint::load(const std::vector<Weight*>& weights,
                       const std::vector<OptimizerState>& optimizer, Collectives& world) const {
-  load_all(*this, *files_, weights, optimizer, true, world);
+  load_all(*this, *files_, weights, optimizer, true, world, {});
 }
 
 }  // namespace switchyard

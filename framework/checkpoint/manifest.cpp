@@ -10,6 +10,7 @@
 
 #include "base/errors.h"
 #include "manifest.pb.h"
+#include "safetensors/elements.h"
 #include "safetensors/file_system.h"
 #include "safetensors/safetensors.h"
 #include "tensor/shape.h"
@@ -198,15 +199,16 @@ class Checker {
   }
 
   void check(const ManifestTensor& tensor) const {
-    const auto dtype = dtype_of(tensor.type);
+    const bool is_known = dtype_of(tensor.type) || fits_float32(tensor.type);
     const bool fits = std::all_of(tensor.shape.begin(), tensor.shape.end(),
                                   [](uint64_t size) { return size <= INT64_MAX; });
     const auto bytes = stored_bytes(tensor.type, tensor.shape);
-    if (!dtype || !fits || !bytes || *bytes > INT64_MAX ||
+    if (!is_known || !fits || !bytes || *bytes > INT64_MAX ||
         tensor.shape.size() > size_t{Shape::kMaxRank}) {
       refuse(tensor, "a shape or dtype that tensors do not have");
     }
-    const uint64_t element_bytes = size_of(*dtype), elements = *bytes / element_bytes;
+    const uint64_t element_bytes = static_cast<uint64_t>(bits_of(tensor.type)) / 8;
+    const uint64_t elements = *bytes / element_bytes;
     if (tensor.slices.empty()) refuse(tensor, "no slice");
     uint64_t at = 0;
     for (const TensorSlice& slice : tensor.slices) {

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "base/errors.h"
+#include "safetensors/elements.h"
 #include "support/temporary_directory.h"
 
 namespace switchyard {
@@ -235,6 +236,41 @@ TEST_F(Safetensors, RefusesEveryTruncation) {
   for (auto shorter = size; shorter-- > 0;) {
     std::filesystem::resize_file(path("a"), shorter);
     EXPECT_THROW(SafetensorsFile::open(path("a")), CheckpointError) << shorter;
+  }
+}
+
+TEST(Elements, AreNumbersOfEveryTypeThatHasThem) {
+  const std::pair<StoredType, std::pair<std::string, double>> cases[] = {
+      {StoredType::kF64, {std::string("\0\0\0\0\0\0\xf8\xbf", 8), -1.5}},
+      {StoredType::kF32, {std::string("\0\0\xc0\xbf", 4), -1.5}},
+      {StoredType::kBF16, {"\xc0\xbf", -1.5}},
+      {StoredType::kF16, {std::string("\0\xbe", 2), -1.5}},
+      {StoredType::kI64, {"\xfe\xff\xff\xff\xff\xff\xff\xff", -2}},
+      {StoredType::kU64, {std::string("\0\0\0\0\0\0\0\x80", 8), 0x1p63}},
+      {StoredType::kI32, {"\xfe\xff\xff\xff", -2}},
+      {StoredType::kU32, {"\xfe\xff\xff\xff", 4294967294.0}},
+      {StoredType::kI16, {"\xfe\xff", -2}},
+      {StoredType::kU16, {"\xfe\xff", 65534}},
+      {StoredType::kI8, {"\xfe", -2}},
+      {StoredType::kU8, {"\xfe", 254}},
+      {StoredType::kBool, {"\x01", 1}},
+  };
+  for (const auto& [type, expected] : cases) {
+    // Twice, the second time at an odd address for every type.
+    const std::string bytes = expected.first + expected.first;
+    std::vector<std::byte> unaligned(bytes.size() + 1);
+    std::memcpy(unaligned.data() + 1, bytes.data(), bytes.size());
+    double numbers[2] = {};
+    ASSERT_TRUE(is_number(type)) << name_of(type);
+    to_float64(type, unaligned.data() + 1, 2, numbers);
+    EXPECT_THAT(numbers, ElementsAre(expected.second, expected.second)) << name_of(type);
+    if (!fits_float32(type)) continue;
+    float floats[2] = {};
+    to_float32(type, unaligned.data() + 1, 2, floats);
+    EXPECT_THAT(floats, ElementsAre(-1.5f, -1.5f)) << name_of(type);
+  }
+  for (const StoredType type : {StoredType::kF4, StoredType::kF8E4M3, StoredType::kC64}) {
+    EXPECT_FALSE(is_number(type) || fits_float32(type)) << name_of(type);
   }
 }
 

@@ -1,9 +1,11 @@
-#include "tensor/bfloat16.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
+
+#include "tensor/bfloat16.h"
+#include "tensor/float16.h"
 
 namespace switchyard {
 namespace {
@@ -60,6 +62,61 @@ TEST(BFloat16, KeepsWhatIsNotFinite) {
   // The upper half of this NaN alone would be infinity.
   EXPECT_TRUE(std::isnan(static_cast<float>(BFloat16(std::bit_cast<float>(0x7F800001u)))));
   EXPECT_TRUE(std::isnan(static_cast<float>(BFloat16(std::bit_cast<float>(0xFFFFFFFFu)))));
+}
+
+static_assert(Float16(1.0f).bits() == 0x3C00);
+static_assert(static_cast<float>(Float16::of_bits(0xC248)) == -3.140625f);
+static_assert(static_cast<float>(Float16::of_bits(1)) == 0x1p-24f);
+static_assert(sizeof(Float16) == 2);
+
+// The compiler's own half precision is the witness.
+_Float16 as_half(uint16_t bits) {
+  _Float16 number;
+  std::memcpy(&number, &bits, sizeof number);
+  return number;
+}
+uint16_t bits_of_half(float number) {
+  const auto half = static_cast<_Float16>(number);
+  uint16_t bits = 0;
+  std::memcpy(&bits, &half, sizeof bits);
+  return bits;
+}
+
+TEST(Float16, EveryNumberIsWidenedExactlyAndComesBack) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half = Float16::of_bits(static_cast<uint16_t>(bits));
+    const auto number = static_cast<float>(half);
+    if (std::isnan(number)) {
+      EXPECT_TRUE(std::isnan(static_cast<float>(as_half(half.bits())))) << bits;
+      EXPECT_EQ(std::bit_cast<uint32_t>(number) >> 13 & 0x3FF, bits & 0x3FF) << bits;
+      EXPECT_TRUE(std::isnan(static_cast<float>(Float16(number))));
+    } else {
+      EXPECT_EQ(std::bit_cast<uint32_t>(number),
+                std::bit_cast<uint32_t>(static_cast<float>(as_half(half.bits()))))
+          << bits;
+      EXPECT_EQ(Float16(number).bits(), bits);
+    }
+  }
+}
+
+// Around every half precision number, halfway to the next and just beside that.
+TEST(Float16, RoundsToTheNearestAndTiesToEven) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    if ((bits & 0x7FFF) >= 0x7C00) continue;
+    const auto number = static_cast<float>(Float16::of_bits(static_cast<uint16_t>(bits)));
+    const float next = (bits & 0x7FFF) == 0x7BFF
+                           ? std::copysign(65536.0f, number)
+                           : static_cast<float>(Float16::of_bits(static_cast<uint16_t>(bits + 1)));
+    const float middle = (number + next) / 2;
+    for (const float near : {middle, std::nextafter(middle, number), std::nextafter(middle, next),
+                             std::nextafter(number, next)}) {
+      ASSERT_EQ(Float16(near).bits(), bits_of_half(near)) << near;
+    }
+  }
+  for (const float extreme :
+       {1e-45f, -1e-38f, 3e38f, -3e38f, 0x1p-25f, -0.0f, std::numeric_limits<float>::infinity()}) {
+    EXPECT_EQ(Float16(extreme).bits(), bits_of_half(extreme)) << extreme;
+  }
 }
 
 }  // namespace
