@@ -12,6 +12,7 @@
 // other wrote.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -21,6 +22,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/errors.h"
 #include "checkpoint/manifest.h"
 #include "collectives/groups.h"
 #include "safetensors/file_system.h"
@@ -51,6 +53,11 @@ struct SaveOptions {
   // Once the new checkpoint is whole, older ones beyond this many, the new one included, are
   // removed; 0 keeps all. Later steps (of a run resumed from an earlier one) are left alone.
   int64_t keep = 0;
+  // Checkpoints whose step is a multiple of it are never removed; 0: none is spared.
+  int64_t keep_every = 0;
+  // Steps whose checkpoints are known to be damaged: they don't count as kept, and are left alone
+  // until they are written anew.
+  std::vector<int64_t> damaged = {};
 };
 
 // Writes directory/step-<step>, making the directory if need be, and returns its path. It appears
@@ -62,6 +69,41 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& directory,
                                       const CheckpointState& state, const Groups& groups,
                                       const SaveOptions& options,
                                       FileSystem& files = FileSystem::real());
+
+// A tensor to be written that nobody needs to hold in memory as a whole.
+struct TensorSource {
+  std::string name;  // global, as in a manifest
+  TensorPart part = TensorPart::kModel;
+  StoredType type = StoredType::kF32;
+  std::vector<uint64_t> shape;
+  // Hands out the tensor's bytes once, in order, in pieces of any size.
+  std::function<void(const std::function<void(std::span<const std::byte>)>& take)> read;
+};
+
+struct CheckpointContents {
+  int64_t step = 0;
+  int64_t tokens_seen = 0;
+  int64_t sampler_position = 0;
+  uint64_t seed = 0;
+  std::string config_text;
+  Digest dataset_hash;              // all zero: none
+  std::filesystem::path tokenizer;  // copied as kCheckpointTokenizer; empty: none
+  std::vector<TensorSource> tensors;
+};
+
+// Writes a checkpoint from one process without a model, tensor by tensor: for what merges or
+// converts checkpoints. It appears whole or not at all; what stands at `path` already is refused.
+//   path            of the checkpoint itself; directories above it are made
+//   max_file_bytes  of tensors in one file; a larger tensor has a file of its own
+// Returns the path. Throws SpaceError, CheckpointError, and what the sources throw.
+std::filesystem::path write_checkpoint(const std::filesystem::path& path,
+                                       const CheckpointContents& contents, uint64_t max_file_bytes,
+                                       FileSystem& files = FileSystem::real());
+
+// A checkpoint that is whole but not what was asked for: of another model or run.
+struct CheckpointMisfit : CheckpointError {
+  using CheckpointError::CheckpointError;
+};
 
 struct LoadOptions {
   // Names of weights, experts by their global number, with '*' for any text: those that may be
@@ -100,8 +142,8 @@ class Checkpoint {
   // `optimizer`: of the model), but for what `options` allow; weights stored as bfloat16 or float16
   // are widened to float32 ones, exactly. Every rank calls it, listing all weights as in
   // CheckpointState; errors reach all as in save_checkpoint. After an error the values are
-  // unspecified. Throws CheckpointError naming file and tensor, ConfigError for a pattern that no
-  // name is like.
+  // unspecified. Throws CheckpointError naming file and tensor, CheckpointMisfit on every rank
+  // where the checkpoint holds other tensors, ConfigError for a pattern that no name is like.
   void load(const std::vector<Weight*>& weights, Collectives& world,
             const LoadOptions& options = {}) const;
   void load(const std::vector<Weight*>& weights, const std::vector<OptimizerState>& optimizer,

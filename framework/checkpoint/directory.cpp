@@ -18,12 +18,12 @@ static constexpr std::string_view kPrefix = "step-", kWriting = ".writing-",
 
 std::string step_name(int64_t step) { return fmt::format("{}{:08}", kPrefix, step); }
 
-std::string writing_name(int64_t step, const std::string& run_id) {
-  return fmt::format("{}{}{}", step_name(step), kWriting, run_id);
+std::string writing_name(const std::string& name, const std::string& run_id) {
+  return fmt::format("{}{}{}", name, kWriting, run_id);
 }
 
-std::string removing_name(int64_t step, const std::string& run_id) {
-  return fmt::format("{}{}{}", step_name(step), kRemoving, run_id);
+std::string removing_name(const std::string& name, const std::string& run_id) {
+  return fmt::format("{}{}{}", name, kRemoving, run_id);
 }
 
 std::optional<int64_t> step_of(std::string_view name) {
@@ -109,9 +109,9 @@ std::optional<CheckpointEntry> latest_checkpoint(const std::filesystem::path& di
   return entries.back();
 }
 
-void remove_older_checkpoints(const std::filesystem::path& directory, int64_t step, int64_t keep,
-                              const std::string& run_id, FileSystem& files) {
-  if (keep <= 0) return;
+void remove_older_checkpoints(const std::filesystem::path& directory, int64_t step,
+                              const SaveOptions& options, FileSystem& files) {
+  if (options.keep <= 0) return;
   const auto warn = [](const std::filesystem::path& path, const std::string& problem) {
     log_warning("an older checkpoint could not be removed: {}: {}", path.string(), problem);
   };
@@ -122,13 +122,18 @@ void remove_older_checkpoints(const std::filesystem::path& directory, int64_t st
     warn(directory, error.summary());
     return;
   }
-  std::erase_if(entries, [&](const CheckpointEntry& entry) { return entry.step > step; });
-  for (size_t i = 0; i + static_cast<size_t>(keep) < entries.size(); ++i) {
+  std::erase_if(entries, [&](const CheckpointEntry& entry) {
+    const auto& damaged = options.damaged;
+    return entry.step > step || std::ranges::find(damaged, entry.step) != damaged.end();
+  });
+  for (size_t i = 0; i + static_cast<size_t>(options.keep) < entries.size(); ++i) {
+    const CheckpointEntry& old = entries[i];
+    if (options.keep_every > 0 && old.step % options.keep_every == 0) continue;
     // Renamed first: a crash in between leaves no half checkpoint under a whole one's name.
-    const auto doomed = directory / removing_name(entries[i].step, run_id);
-    int error = files.rename(entries[i].path, doomed);
+    const auto doomed = directory / removing_name(step_name(old.step), options.run_id);
+    int error = files.rename(old.path, doomed);
     if (error == 0) error = remove_directory(doomed, files);
-    if (error != 0) warn(entries[i].path, std::generic_category().message(error));
+    if (error != 0) warn(old.path, std::generic_category().message(error));
   }
 }
 

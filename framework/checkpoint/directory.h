@@ -11,11 +11,14 @@
 
 namespace switchyard {
 
+struct SaveOptions;
+
 inline constexpr std::string_view kManifestName = "manifest.pb";
 
-std::string step_name(int64_t step);                                // "step-00001200"
-std::string writing_name(int64_t step, const std::string& run_id);  // "step-00001200.writing-a"
-std::string removing_name(int64_t step, const std::string& run_id);
+std::string step_name(int64_t step);  // "step-00001200"
+// "step-00001200.writing-a" of "step-00001200".
+std::string writing_name(const std::string& name, const std::string& run_id);
+std::string removing_name(const std::string& name, const std::string& run_id);
 // Empty for any other name.
 std::optional<int64_t> step_of(std::string_view name);
 // Whether it is the name of a directory being written or removed, of this run or of any.
@@ -29,8 +32,8 @@ int remove_directory(const std::filesystem::path& path, FileSystem& files);
 // Throws as throw_file_error.
 void sync_directory(const std::filesystem::path& path, FileSystem& files);
 
-// Keeps the newest `keep` of those up to `step`; see SaveOptions::keep. Warns of what fails.
-void remove_older_checkpoints(const std::filesystem::path& directory, int64_t step, int64_t keep,
-                              const std::string& run_id, FileSystem& files);
+// Keeps the newest of those up to `step`, as SaveOptions say. Warns of what fails.
+void remove_older_checkpoints(const std::filesystem::path& directory, int64_t step,
+                              const SaveOptions& options, FileSystem& files);
 
 }  // namespace switchyard

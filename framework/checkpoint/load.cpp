@@ -178,8 +178,8 @@ class Loader {
                                          {&unlike, "of another shape or dtype"},
                                          {&extra, "that the model does not have"}});
     if (!problem.empty()) {
-      throw CheckpointError("the checkpoint does not fit the config: " + problem, path_.string(),
-                            "its own config is config.yaml in that directory");
+      throw CheckpointMisfit("the checkpoint does not fit the config: " + problem, path_.string(),
+                             "its own config is config.yaml in that directory");
     }
     if (taken_.empty() && !tensors_.empty()) {
       throw CheckpointError("checkpoint.partial leaves nothing to take from the checkpoint",

@@ -3,13 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstring>
 #include <fstream>
 
 #include "base/errors.h"
 #include "checkpoint/directory.h"
+#include "checkpoint/saver.h"
 #include "checkpoint/small_model.h"
 #include "collectives/single.h"
 #include "collectives/threaded.h"
+#include "safetensors/safetensors.h"
 #include "support/faulty_file_system.h"
 #include "support/temporary_directory.h"
 
@@ -30,9 +33,21 @@ class Faults : public testing::Test {
     return save(step, keep, without_faults);
   }
   std::filesystem::path save(int64_t step, int64_t keep, FileSystem& files) {
+    return save(step, {.run_id = "test", .keep = keep}, files);
+  }
+  std::filesystem::path save(int64_t step, const SaveOptions& options,
+                             FileSystem& files = FileSystem::real()) {
     model_.fill(step);
-    return save_checkpoint(checkpoints(), model_.state(step), groups_,
-                           {.run_id = "test", .keep = keep}, files);
+    return save_checkpoint(checkpoints(), model_.state(step), groups_, options, files);
+  }
+  // The same while the weights change.
+  void save_behind(int64_t step, int64_t keep, FileSystem& files) {
+    CheckpointSaver saver(checkpoints(), model_.state(0), groups_, {.run_id = "test", .keep = keep},
+                          files);
+    model_.fill(step);
+    saver.start({.step = step});
+    model_.clear();
+    saver.finish();
   }
   bool loads(int64_t step) {
     model_.clear();
@@ -77,37 +92,45 @@ TEST_F(Faults, EveryCallFailingInTurnLeavesAGoodCheckpoint) {
   save(1);
   const auto pristine = directory_.path() / "pristine";
   std::filesystem::copy(checkpoints(), pristine, std::filesystem::copy_options::recursive);
-  for (const int error : {ENOSPC, EIO}) {
-    for (const bool from_there_on : {false, true}) {
-      bool failed = false;
-      const auto attempt = [&](int64_t call) {
-        std::filesystem::remove_all(checkpoints());
-        std::filesystem::copy(pristine, checkpoints(), std::filesystem::copy_options::recursive);
-        FaultyFileSystem files(call, error, {}, from_there_on);
-        bool saved = true;
-        try {
-          save(2, 1, files);
-        } catch (const Error& e) {
-          saved = false;
-          const auto expected = error == ENOSPC ? ExitCode::kNoSpace : ExitCode::kBadCheckpoint;
-          EXPECT_EQ(e.exit_code(), expected) << call;
-          EXPECT_FALSE(e.where().empty()) << call;
-        }
-        failed = files.failed();
-        const auto latest = latest_checkpoint(checkpoints());
-        ASSERT_TRUE(latest);
-        ASSERT_TRUE(loads(latest->step)) << "call " << call;
-        if (saved) {
-          ASSERT_EQ(latest->step, 2) << "call " << call;
+  struct Case {
+    int error;
+    bool from_there_on, behind;
+  };
+  for (const auto [error, from_there_on, behind] :
+       {Case{ENOSPC, false, false}, Case{ENOSPC, true, false}, Case{EIO, false, false},
+        Case{EIO, true, false}, Case{ENOSPC, false, true}, Case{EIO, true, true}}) {
+    bool failed = false;
+    const auto attempt = [&](int64_t call) {
+      std::filesystem::remove_all(checkpoints());
+      std::filesystem::copy(pristine, checkpoints(), std::filesystem::copy_options::recursive);
+      FaultyFileSystem files(call, error, {}, from_there_on);
+      bool saved = true;
+      try {
+        if (behind) {
+          save_behind(2, 1, files);
         } else {
-          ASSERT_TRUE(loads(1)) << "call " << call;
+          save(2, 1, files);
         }
-        // The next save is not in the way of what the fault left behind, and clears it up.
-        save(3, 1);
-        ASSERT_EQ(names(), std::vector<std::string>{"step-00000003"}) << "call " << call;
-      };
-      fail_every_call(attempt, failed);
-    }
+      } catch (const Error& e) {
+        saved = false;
+        const auto expected = error == ENOSPC ? ExitCode::kNoSpace : ExitCode::kBadCheckpoint;
+        EXPECT_EQ(e.exit_code(), expected) << call;
+        EXPECT_FALSE(e.where().empty()) << call;
+      }
+      failed = files.failed();
+      const auto latest = latest_checkpoint(checkpoints());
+      ASSERT_TRUE(latest);
+      ASSERT_TRUE(loads(latest->step)) << "call " << call;
+      if (saved) {
+        ASSERT_EQ(latest->step, 2) << "call " << call;
+      } else {
+        ASSERT_TRUE(loads(1)) << "call " << call;
+      }
+      // The next save is not in the way of what the fault left behind, and clears it up.
+      save(3, 1);
+      ASSERT_EQ(names(), std::vector<std::string>{"step-00000003"}) << "call " << call;
+    };
+    fail_every_call(attempt, failed);
   }
 }
 
@@ -163,6 +186,16 @@ TEST_F(Faults, RetentionKeepsTheNewest) {
   EXPECT_EQ(steps(), (std::vector<int64_t>{2, 3, 4, 5}));
 }
 
+TEST_F(Faults, RetentionSparesMultiplesAndDoesNotCountDamagedOnes) {
+  const SaveOptions options{.run_id = "test", .keep = 2, .keep_every = 4};
+  for (int64_t step = 1; step <= 10; ++step) save(step, options);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{4, 8, 9, 10}));
+  SaveOptions after_damage = options;
+  after_damage.damaged = {10};
+  save(11, after_damage);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{4, 8, 9, 10, 11}));
+}
+
 TEST_F(Faults, LeftoversOfThisRunGoAndThoseOfOthersStay) {
   std::filesystem::create_directories(checkpoints() / "step-00000001.writing-test");
   std::ofstream(checkpoints() / "step-00000001.writing-test" / "config.yaml") << "half";
@@ -189,6 +222,124 @@ TEST_F(Faults, ListsFinishedCheckpointsOnly) {
   }
   EXPECT_EQ(steps(), (std::vector<int64_t>{1, 100'000'000}));
   EXPECT_EQ(latest_checkpoint(checkpoints())->path, checkpoints() / "step-100000000");
+}
+
+std::vector<std::byte> bytes_of(const std::string& text) {
+  std::vector<std::byte> bytes(text.size());
+  std::memcpy(bytes.data(), text.data(), text.size());
+  return bytes;
+}
+
+// Hands out `text` in pieces of 1, 2, 3, ... bytes.
+TensorSource source(const std::string& name, StoredType type, std::vector<uint64_t> shape,
+                    const std::string& text, TensorPart part = TensorPart::kModel) {
+  const auto read = [bytes = bytes_of(text)](const auto& take) {
+    for (size_t at = 0, piece = 1; at < bytes.size(); at += piece++) {
+      take(std::span(bytes).subspan(at, std::min(piece, bytes.size() - at)));
+    }
+  };
+  return {.name = name, .part = part, .type = type, .shape = std::move(shape), .read = read};
+}
+
+class Sources : public testing::Test {
+ protected:
+  Sources() {
+    contents_.step = 12;
+    contents_.tokens_seen = 3456;
+    contents_.seed = 7;
+    contents_.config_text = "name: merged\n";
+    contents_.tensors = {
+        source("b", StoredType::kF32, {2, 3}, "twenty-four bytes of it."),
+        source("a", StoredType::kBF16, {4}, "8 bytes."),
+        source("none", StoredType::kF32, {0, 5}, ""),
+        source("large", StoredType::kBF16, {5, 5}, std::string(50, 'x')),
+        source("b/adamw.first", StoredType::kF32, {3}, "twelve bytes", TensorPart::kOptimizer),
+    };
+    std::ofstream(directory_.path() / "spm.model") << "pieces";
+    contents_.tokenizer = directory_.path() / "spm.model";
+  }
+  std::filesystem::path target() const { return directory_.path() / "new" / "merged"; }
+  // Reads every byte through its hashes.
+  void expect_whole() const {
+    const Checkpoint checkpoint = Checkpoint::open(target());
+    for (const ManifestFile& file : checkpoint.manifest().files) checkpoint.read_file(file.name);
+    EXPECT_EQ(checkpoint.manifest().tensors.size(), contents_.tensors.size());
+  }
+  std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    FileSystem::real().list(target().parent_path(), names);
+    return names;
+  }
+
+  TemporaryDirectory directory_;
+  CheckpointContents contents_;
+};
+
+TEST_F(Sources, AreReadBackFromFilesOfBoundedSize) {
+  EXPECT_EQ(write_checkpoint(target().string() + "/", contents_, 32), target());
+  expect_whole();
+  const Checkpoint checkpoint = Checkpoint::open(target());
+  EXPECT_EQ(checkpoint.manifest().step, 12);
+  EXPECT_EQ(checkpoint.manifest().tokens_seen, 3456);
+  EXPECT_EQ(checkpoint.manifest().layout.ranks, 1);
+  EXPECT_EQ(checkpoint.read_file("config.yaml"), "name: merged\n");
+  EXPECT_EQ(checkpoint.read_file(kCheckpointTokenizer), "pieces");
+  const SafetensorsSet set = SafetensorsSet::open(target());
+  EXPECT_THAT(set.names(), testing::ElementsAre("a", "b", "large", "none"));
+  EXPECT_EQ(set.files().size(), 2u);  // b, a, none: 32 bytes; large: 50
+  for (const TensorSource& tensor : contents_.tensors) {
+    if (tensor.part != TensorPart::kModel) continue;
+    std::vector<std::byte> expected;
+    tensor.read([&](auto bytes) { expected.insert(expected.end(), bytes.begin(), bytes.end()); });
+    const auto stored = set.file_of(tensor.name).data(tensor.name);
+    EXPECT_TRUE(std::ranges::equal(stored, expected)) << tensor.name;
+  }
+  try {
+    write_checkpoint(target(), contents_, 32);
+    FAIL() << "wrote over a checkpoint";
+  } catch (const CheckpointError& error) {
+    EXPECT_THAT(error.summary(), HasSubstr("something of that name already"));
+  }
+  expect_whole();
+}
+
+TEST_F(Sources, ThatAreUnfitOrFailLeaveNothingBehind) {
+  const auto refused = [&](const TensorSource& added) {
+    CheckpointContents contents = contents_;
+    contents.tensors.push_back(added);
+    EXPECT_THROW(write_checkpoint(target(), contents, 1 << 20), Error) << added.name;
+    EXPECT_TRUE(names().empty());
+  };
+  refused(contents_.tensors.front());
+  refused(source("odd", StoredType::kF4, {3}, "?"));
+  refused(source("unknown", StoredType::kC64, {1}, "8 bytes."));
+  refused(source("short", StoredType::kF32, {2}, "seven"));
+  TensorSource failing = source("failing", StoredType::kF32, {1}, "");
+  failing.read = [](const auto&) { throw InputError("gone"); };
+  refused(failing);
+}
+
+TEST_F(Sources, EveryCallFailingInTurnLeavesAWholeCheckpointOrNone) {
+  bool failed = false;
+  fail_every_call(
+      [&](int64_t call) {
+        std::filesystem::remove_all(target().parent_path());
+        FaultyFileSystem files(call, EIO);
+        bool written = true;
+        try {
+          write_checkpoint(target(), contents_, 32, files);
+        } catch (const CheckpointError&) {
+          written = false;
+        }
+        failed = files.failed();
+        if (!std::filesystem::exists(target())) {
+          ASSERT_FALSE(written) << call;
+          write_checkpoint(target(), contents_, 32);
+        }
+        expect_whole();
+        ASSERT_THAT(names(), testing::ElementsAre("merged")) << call;
+      },
+      failed);
 }
 
 // Fails the creation of one file, so that one rank meets the fault.
