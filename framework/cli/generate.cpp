@@ -1,12 +1,15 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 
 #include "base/log.h"
-#include "checkpoint/checkpoint.h"
+#include "cli/trained_model.h"
 #include "cli/training_run.h"
 #include "cli/verbs.h"
 #include "config/resolve.h"
+#include "data/token_lines.h"
 #include "generation/generator.h"
 #include "generation/text_stream.h"
 #include "registry/choices.h"
@@ -18,7 +21,7 @@ namespace {
 constexpr int64_t kUsualTokens = 128;
 
 struct GenerateArguments : ConfigArguments {
-  std::string prompt, prompts, checkpoint;
+  std::string prompt, prompts, prompt_ids, checkpoint;
   std::string max_tokens, temperature = "0", top_k, top_p, seed;
   bool no_cache = false;
 };
@@ -44,38 +47,58 @@ Trained find_trained(const GenerateArguments& arguments) {
   return trained;
 }
 
-// What of the run's layout and capacities has no say here: any number of ranks will do, and no
-// token is dropped on account of others.
-void free_of_training(Config& config) {
-  config.parallel.expert.reset();
-  config.parallel.expert_tensor = 1;
-  config.moe.dispatch = MoeConfig::Dispatch::kAllToAll;
-  config.train.reduction = TrainConfig::Reduction::kFast;
-  const auto drop_none = [](CapacityConfig& capacity) {
+// No token is dropped on account of others.
+void drop_none(Config& config) {
+  const auto change = [](CapacityConfig& capacity) {
     capacity.overflow = CapacityConfig::Overflow::kDropless;
   };
-  drop_none(config.moe.capacity);
+  change(config.moe.capacity);
   for (MoeStackConfig* stack :
        {&config.moe.encoder, &config.moe.decoder, &config.moe.decoder_only}) {
-    if (stack->capacity) drop_none(*stack->capacity);
+    if (stack->capacity) change(*stack->capacity);
   }
 }
 
-Tokenizer tokenizer_of(const std::filesystem::path& checkpoint) {
-  const std::filesystem::path file = checkpoint / kCheckpointTokenizer;
-  if (!std::filesystem::exists(file)) {
-    throw CheckpointError("the checkpoint has no tokenizer: its run learnt from ids", file.string(),
-                          "text can't be turned into tokens: use a run that learnt from text");
-  }
-  return Tokenizer::load(file);
+// None where the run learnt from ids.
+std::optional<Tokenizer> tokenizer_of(const Checkpoint& checkpoint) {
+  if (checkpoint.manifest().file(kCheckpointTokenizer) == nullptr) return std::nullopt;
+  return Tokenizer::from_bytes(checkpoint.read_file(kCheckpointTokenizer),
+                               (checkpoint.path() / kCheckpointTokenizer).string());
 }
 
-std::vector<std::string> prompts_of(const GenerateArguments& arguments) {
-  if (arguments.prompt.empty() == arguments.prompts.empty()) {
-    throw ConfigError(arguments.prompt.empty() ? "there is no prompt"
-                                               : "--prompt and --prompts contradict each other",
-                      "", "give --prompt TEXT, or --prompts FILE with one prompt a line");
+// What the model's ids mean.
+//   rows  of its embedding table
+Vocabulary ids_of(const Config& config, const std::optional<Tokenizer>& tokenizer, int64_t rows) {
+  if (!tokenizer && !config.data.vocabulary) {
+    throw ConfigError(
+        "nothing says which id ends an answer: the checkpoint has no tokenizer, its "
+        "config no data.vocabulary",
+        "", "add --set 'data.vocabulary={size: ..., pad: ..., eos: ...}'");
   }
+  const Vocabulary ids = tokenizer ? tokenizer->ids() : stated_vocabulary(*config.data.vocabulary);
+  if (ids.size > rows) {
+    throw ConfigError(
+        fmt::format("there are {} ids, the model's embedding table has {} rows", ids.size, rows),
+        config.origins.of({"data.vocabulary.size"}), "state data.vocabulary as it was in training");
+  }
+  return ids;
+}
+
+void check_source_of_prompts(const GenerateArguments& arguments) {
+  const int sources = static_cast<int>(!arguments.prompt.empty()) +
+                      static_cast<int>(!arguments.prompts.empty()) +
+                      static_cast<int>(!arguments.prompt_ids.empty());
+  if (sources == 1) return;
+  throw ConfigError(sources == 0 ? "there is no prompt"
+                                 : "--prompt, --prompts and --prompt-ids contradict each other",
+                    "",
+                    "give --prompt TEXT, or --prompts FILE with one prompt a line, or "
+                    "--prompt-ids FILE with token ids");
+}
+
+// None with --prompt-ids.
+std::vector<std::string> texts_of(const GenerateArguments& arguments) {
+  if (!arguments.prompt_ids.empty()) return {};
   if (!arguments.prompt.empty()) return {arguments.prompt};
   std::ifstream file(arguments.prompts);
   if (!file) {
@@ -96,32 +119,38 @@ std::vector<std::string> prompts_of(const GenerateArguments& arguments) {
 // What the model reads of each prompt, and how long answers are.
 class PromptReader {
  public:
-  PromptReader(const Config& config, const Tokenizer& tokenizer)
-      : config_(config), tokenizer_(tokenizer) {}
+  using Prompts = std::vector<std::vector<int32_t>>;
 
-  std::vector<std::vector<int32_t>> encode(const std::vector<std::string>& prompts,
-                                           const std::string& file) const {
-    std::vector<std::vector<int32_t>> all;
-    for (const std::string& prompt : prompts) {
+  explicit PromptReader(const Config& config) : config_(config) {}
+
+  //   file  empty: the text is that of --prompt
+  Prompts encode(const Tokenizer& tokenizer, const std::vector<std::string>& texts,
+                 const std::string& file) const {
+    Prompts all;
+    for (const std::string& text : texts) {
       const std::string where =
           file.empty() ? "--prompt" : fmt::format("{}:{}", file, all.size() + 1);
-      std::vector<int32_t> ids =
-          goes_on() ? tokenizer_.encode_plain(prompt) : tokenizer_.encode(prompt);
+      std::vector<int32_t> ids = goes_on() ? tokenizer.encode_plain(text) : tokenizer.encode(text);
       if (ids.empty()) throw InputError("the prompt is empty", where, "write some text");
       if (!goes_on()) ids.push_back(kEosId);
-      if (std::ssize(ids) > longest_prompt()) {
-        throw InputError(fmt::format("the prompt has {} tokens, the model takes {}", ids.size(),
-                                     longest_prompt()),
-                         where, fmt::format("shorten it, or set a larger {}", length_key()));
-      }
+      check_length(ids, where);
       all.push_back(std::move(ids));
     }
     return all;
   }
 
+  // Ids as they stand.
+  Prompts read(const std::string& file, int64_t vocabulary) const {
+    Prompts all;
+    for (GivenTokens& given : read_token_lines(file, TokenLineKeys::kPrompt, vocabulary)) {
+      check_length(given.input_ids, fmt::format("{}, prompt {}", file, all.size() + 1));
+      all.push_back(std::move(given.input_ids));
+    }
+    return all;
+  }
+
   // Tokens of an answer at most. Throws ConfigError where there is no room for `wanted`.
-  int64_t max_tokens(const std::vector<std::vector<int32_t>>& prompts,
-                     const std::string& wanted) const {
+  int64_t max_tokens(const Prompts& prompts, const std::string& wanted) const {
     int64_t room = 1 << 16;  // T5's distances have no end
     if (config_.model.is_decoder_only()) {
       room = resolve_shorter_length(config_);
@@ -145,10 +174,16 @@ class PromptReader {
   int64_t longest_prompt() const {
     return goes_on() ? config_.data.length - 1 : config_.data.inputs_length;
   }
-  const char* length_key() const { return goes_on() ? "data.length" : "data.inputs_length"; }
+  void check_length(const std::vector<int32_t>& ids, const std::string& where) const {
+    if (std::ssize(ids) <= longest_prompt()) return;
+    throw InputError(
+        fmt::format("the prompt has {} tokens, the model takes {}", ids.size(), longest_prompt()),
+        where,
+        fmt::format("shorten it, or set a larger {}",
+                    goes_on() ? "data.length" : "data.inputs_length"));
+  }
 
   const Config& config_;
-  const Tokenizer& tokenizer_;
 };
 
 SamplingOptions sampling_of(const GenerateArguments& arguments) {
@@ -183,16 +218,57 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
+// One prompt's answer appears as it comes, several ones in the prompts' order.
+void answer_texts(Generator& generator, const Tokenizer& tokenizer,
+                  const std::vector<std::string>& texts, const PromptReader::Prompts& prompts,
+                  bool goes_on, bool prints) {
+  const auto stream_of = [&](size_t prompt) {
+    return TextStream(tokenizer, goes_on ? prompts[prompt] : std::vector<int32_t>());
+  };
+  if (prompts.size() == 1) {
+    TextStream stream = stream_of(0);  // rank 0 computes prompt 0
+    generator.answer(prompts, [&](int64_t, int32_t id) { print(stream.add(id)); });
+    if (prints) print(stream.finish() + "\n");
+    return;
+  }
+  const PromptReader::Prompts answers = generator.answer(prompts);
+  for (size_t i = 0; i < answers.size() && prints; ++i) {
+    TextStream stream = stream_of(i);
+    std::string answer;
+    for (const int32_t id : answers[i]) answer += stream.add(id);
+    print(fmt::format("> {}\n{}{}\n\n", texts[i], answer, stream.finish()));
+  }
+}
+
+void answer_ids(Generator& generator, const PromptReader::Prompts& prompts, bool prints) {
+  const PromptReader::Prompts answers = generator.answer(prompts);
+  for (size_t i = 0; i < answers.size() && prints; ++i) {
+    print(fmt::format("{{\"input_ids\": [{}], \"output_ids\": [{}]}}\n",
+                      fmt::join(prompts[i], ", "), fmt::join(answers[i], ", ")));
+  }
+}
+
 void generate(const GenerateArguments& arguments, Job& job) {
   Collectives& world = job.world();
   set_process_speaks(world.rank() == 0);
   const SamplingOptions sampling = sampling_of(arguments);
-  const std::vector<std::string> texts = prompts_of(arguments);
+  check_source_of_prompts(arguments);
+  const std::vector<std::string> texts = texts_of(arguments);
   Trained trained = find_trained(arguments);
   Config& config = trained.config;
-  const Tokenizer tokenizer = tokenizer_of(trained.checkpoint);
-  const PromptReader reader(config, tokenizer);
-  const std::vector<std::vector<int32_t>> prompts = reader.encode(texts, arguments.prompts);
+  const Checkpoint checkpoint = Checkpoint::open(trained.checkpoint);
+  const std::optional<Tokenizer> tokenizer = tokenizer_of(checkpoint);
+  if (!texts.empty() && !tokenizer) {
+    throw InputError("the checkpoint has no tokenizer: its model knows token ids, not text",
+                     trained.checkpoint.string(),
+                     "give --prompt-ids FILE, a line {\"input_ids\": [17, 4]} for each prompt");
+  }
+  const int64_t rows = vocabulary_of(checkpoint, config);
+  const Vocabulary ids = ids_of(config, tokenizer, rows);
+  const PromptReader reader(config);
+  const PromptReader::Prompts prompts = texts.empty()
+                                            ? reader.read(arguments.prompt_ids, ids.size)
+                                            : reader.encode(*tokenizer, texts, arguments.prompts);
 
   Generator::Options options{
       .sampling = sampling,
@@ -200,29 +276,14 @@ void generate(const GenerateArguments& arguments, Job& job) {
                    .encoder_length = config.data.inputs_length,
                    .max_tokens = reader.max_tokens(prompts, arguments.max_tokens)},
       .cached = !arguments.no_cache};
-  free_of_training(config);
-  RunParts parts(config, config.model.vocabulary.value_or(tokenizer.vocabulary()), world,
-                 resolve_threads(config, job.ranks_on_this_node()));
-  load_weights(trained.checkpoint, parts.weights, world);
-  Generator generator(*parts.kernels, parts.groups, *parts.model, tokenizer.ids(), options);
-
-  const auto stream_of = [&](size_t prompt) {
-    return TextStream(tokenizer,
-                      options.decoding.has_encoder ? std::vector<int32_t>() : prompts[prompt]);
-  };
-  if (prompts.size() == 1) {
-    TextStream stream = stream_of(0);  // rank 0 computes prompt 0
-    generator.answer(prompts, [&](int64_t, int32_t id) { print(stream.add(id)); });
-    if (world.rank() == 0) print(stream.finish() + "\n");
-    return;
-  }
-  const std::vector<std::vector<int32_t>> answers = generator.answer(prompts);
-  for (size_t i = 0; i < answers.size() && world.rank() == 0; ++i) {
-    TextStream stream = stream_of(i);
-    std::string answer;
-    for (const int32_t id : answers[i]) answer += stream.add(id);
-    print(fmt::format("> {}\n{}{}\n\n", texts[i], answer, stream.finish()));
-  }
+  free_of_layout(config);
+  drop_none(config);
+  ModelParts parts(config, rows, world, resolve_threads(config, job.ranks_on_this_node()));
+  checkpoint.load(parts.weights, world);
+  Generator generator(*parts.kernels, parts.groups, *parts.model, ids, options);
+  const bool prints = world.rank() == 0;
+  if (texts.empty()) return answer_ids(generator, prompts, prints);
+  answer_texts(generator, *tokenizer, texts, prompts, !options.decoding.has_encoder, prints);
 }
 
 }  // namespace
@@ -235,6 +296,8 @@ void add_generate(CommandLine& line) {
                 "Overrides a key: --set train.steps=100")
       .option("--prompt", arguments->prompt, "TEXT", "One prompt; its answer appears as it comes")
       .option("--prompts", arguments->prompts, "FILE", "Prompts, one a line, answered together")
+      .option("--prompt-ids", arguments->prompt_ids, "FILE",
+              "Prompts of token ids, a line {\"input_ids\": [17, 4]} for each; so are the answers")
       .option("--max-tokens", arguments->max_tokens, "N",
               "Tokens of an answer at most; default 128, or what there is room for")
       .option("--temperature", arguments->temperature, "T",

@@ -13,6 +13,7 @@ static int run_program(int argc, char** argv) {
   add_train(line);
   add_eval(line);
   add_generate(line);
+  add_logits(line);
   add_report(line);
   add_verify(line);
   add_doctor(line);

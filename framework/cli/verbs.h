@@ -16,6 +16,7 @@ void add_data(CommandLine& line);
 void add_train(CommandLine& line);
 void add_eval(CommandLine& line);
 void add_generate(CommandLine& line);
+void add_logits(CommandLine& line);
 void add_report(CommandLine& line);
 void add_verify(CommandLine& line);
 void add_doctor(CommandLine& line);

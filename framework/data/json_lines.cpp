@@ -85,7 +85,10 @@ class LineParser {
       const bool fits = element.is_number_unsigned() &&
                         element.get<uint64_t>() < static_cast<uint64_t>(vocabulary.size);
       if (!fits) {
-        return refuse(fmt::format("\"{}\" holds {}", key, element.dump().substr(0, 40)),
+        // Printing what is nested would recurse as deep as it is.
+        return refuse(fmt::format("\"{}\" holds {}", key,
+                                  element.is_structured() ? element.type_name()
+                                                          : element.dump().substr(0, 40)),
                       fmt::format("ids are whole numbers from 0 to {}", vocabulary.size - 1));
       }
       const auto id = element.get<int32_t>();

@@ -1,65 +1,12 @@
 #include "generation/decoding.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
+
+#include "generation/token_rows.h"
 
 namespace switchyard {
 namespace {
-
-// Rows of tokens on the host; 0 stands where there is none.
-struct HostRows {
-  int64_t sequences = 0, length = 1;
-  std::vector<int32_t> ids, position, segment;  // [B, S]
-
-  HostRows(size_t count, size_t longest)
-      : sequences(static_cast<int64_t>(count)), length(std::max<int64_t>(longest, 1)) {
-    for (std::vector<int32_t>* part : {&ids, &position, &segment}) {
-      part->resize(static_cast<size_t>(sequences * length));
-    }
-  }
-  // A real token at a place of a row.
-  void put(size_t row, size_t place, int32_t id, size_t its_position) {
-    const size_t at = row * static_cast<size_t>(length) + place;
-    ids[at] = id;
-    position[at] = static_cast<int32_t>(its_position);
-    segment[at] = 1;
-  }
-};
-
-// The same where the model reads them, in ctx.saved; each sequence is a routing group.
-class DeviceRows {
- public:
-  //   group_tokens  0: the rows' length
-  DeviceRows(LayerContext& ctx, const HostRows& host, int64_t group_tokens = 0) {
-    for (int64_t b = 0; b <= host.sequences; ++b) {
-      sequences_.push_back(b);
-      offsets_.push_back(b * host.length);
-    }
-    std::vector<int64_t> index(host.ids.size());
-    std::iota(index.begin(), index.end(), 0);
-    const std::vector<uint8_t> real(host.segment.begin(), host.segment.end());
-    rows_ = {.sequences = host.sequences,
-             .length = host.length,
-             .ids = to_device(ctx, host.ids),
-             .global_index = to_device(ctx, index),
-             .real = to_device(ctx, real),
-             .position = to_device(ctx, host.position),
-             .segment = to_device(ctx, host.segment).reshape({host.sequences, host.length}),
-             .group_offsets = offsets_,
-             .group_sequences = sequences_,
-             .group_tokens = group_tokens > 0 ? group_tokens : host.length,
-             .groups_of_global_batch = std::max<int64_t>(host.sequences, 1)};
-  }
-  DeviceRows(const DeviceRows&) = delete;
-  DeviceRows& operator=(const DeviceRows&) = delete;
-
-  const TokenRows& rows() const { return rows_; }
-
- private:
-  std::vector<int64_t> sequences_, offsets_;
-  TokenRows rows_;
-};
 
 size_t longest_of(const std::vector<DecoderSequence>& sequences,
                   std::vector<int32_t> DecoderSequence::*ids) {
@@ -102,20 +49,8 @@ HostRows last_tokens(const std::vector<DecoderSequence>& sequences) {
 
 // Appends a row of logits [T, V].
 void append_row(LayerContext& ctx, TensorView logits, int64_t row, std::vector<double>& numbers) {
-  TensorView view = logits.rows(row, row + 1);
-  if (view.dtype() == DType::kBFloat16) {
-    const TensorView wide = ctx.saved.allocate(DType::kFloat32, view.shape());
-    copy(ctx, view, wide);
-    view = wide;
-  }
-  const auto append = [&](const auto& row_numbers) {
-    numbers.insert(numbers.end(), row_numbers.begin(), row_numbers.end());
-  };
-  if (view.dtype() == DType::kFloat64) {
-    append(read_back_as<double>(ctx, view));
-  } else {
-    append(read_back_as<float>(ctx, view));
-  }
+  const std::vector<double> of_row = read_back_numbers(ctx, logits.rows(row, row + 1));
+  numbers.insert(numbers.end(), of_row.begin(), of_row.end());
 }
 
 class CachedDecoding : public Decoding {

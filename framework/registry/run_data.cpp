@@ -22,17 +22,6 @@ ExampleKind kind_for(DataTask task) {
   return task == DataTask::kTextToText ? ExampleKind::kPairs : ExampleKind::kText;
 }
 
-Vocabulary stated_vocabulary(const VocabularyConfig& config) {
-  const auto id = [](const std::optional<int64_t>& stated) {
-    return stated ? std::optional(static_cast<int32_t>(*stated)) : std::nullopt;
-  };
-  return {.size = static_cast<int>(config.size),
-          .pad = id(config.pad),
-          .eos = id(config.eos),
-          .first_sentinel = id(config.first_sentinel),
-          .sentinels = config.first_sentinel ? static_cast<int>(config.sentinels) : 0};
-}
-
 TextFormat text_format(SourceConfig::Format format) {
   switch (format) {
     case SourceConfig::Format::kText:
@@ -163,6 +152,17 @@ Digest digest_of_data(const Config& config, const RunData& data) {
 }
 
 }  // namespace
+
+Vocabulary stated_vocabulary(const VocabularyConfig& config) {
+  const auto id = [](const std::optional<int64_t>& stated) {
+    return stated ? std::optional(static_cast<int32_t>(*stated)) : std::nullopt;
+  };
+  return {.size = static_cast<int>(config.size),
+          .pad = id(config.pad),
+          .eos = id(config.eos),
+          .first_sentinel = id(config.first_sentinel),
+          .sentinels = config.first_sentinel ? static_cast<int>(config.sentinels) : 0};
+}
 
 std::unique_ptr<RunData> RunData::open(const Config& config) {
   auto data = std::make_unique<RunData>();

@@ -31,6 +31,9 @@ struct RunData {
   static std::unique_ptr<RunData> open(const Config& config);
 };
 
+// data.vocabulary as the data pipeline takes it.
+Vocabulary stated_vocabulary(const VocabularyConfig& config);
+
 // What `data build` makes of a config.
 BuildOptions build_options(const Config& config, int threads);
 

@@ -75,7 +75,7 @@ void find_nodes(const Config& config, Collectives& world, Groups& groups) {
 
 }  // namespace
 
-RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world, int threads) {
+ModelParts::ModelParts(const Config& config, int64_t vocabulary, Collectives& world, int threads) {
   check_layout(config, world.size());
   const std::string device = resolve_device(config.device, config.origins.of({"device"}));
   kernels = make_kernels(device, threads);
@@ -90,6 +90,10 @@ RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world,
   find_nodes(config, world, groups);
   model = make_model(config, vocabulary, *kernels, groups);
   weights = model->weights();
+}
+
+RunParts::RunParts(const Config& config, int64_t vocabulary, Collectives& world, int threads)
+    : ModelParts(config, vocabulary, world, threads) {
   if (config.train.reduction == TrainConfig::Reduction::kOrdered) {
     for (Weight* weight : weights) weight->keep_ordered_sums();
   }

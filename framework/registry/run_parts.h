@@ -1,4 +1,4 @@
-// Everything but data that training or evaluating one config needs, made for one rank.
+// Everything but data that a config's model needs on one rank: to compute with it, or to train it.
 #pragma once
 
 #include <memory>
@@ -12,18 +12,24 @@
 
 namespace switchyard {
 
-struct RunParts {
+struct ModelParts {
   std::unique_ptr<Kernels> kernels;
   Groups groups;
   std::unique_ptr<Model> model;
   std::vector<Weight*> weights;
-  std::unique_ptr<Optimizer> optimizer;
-  std::unique_ptr<Schedule> schedule;
-  BatchLayout layout;  // of a training batch
 
   // Every rank calls it. Throws ConfigError where the config doesn't fit the ranks.
   //   vocabulary  V
   //   threads     of this rank's team
+  ModelParts(const Config& config, int64_t vocabulary, Collectives& world, int threads);
+};
+
+struct RunParts : ModelParts {
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<Schedule> schedule;
+  BatchLayout layout;  // of a training batch
+
+  // As ModelParts.
   RunParts(const Config& config, int64_t vocabulary, Collectives& world, int threads);
 };
 

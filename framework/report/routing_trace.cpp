@@ -187,15 +187,7 @@ void write_routing_trace(const std::filesystem::path& path, const RoutingTrace& 
   nlohmann::json about = {{"step", trace.step}, {"labels", trace.labels}};
   about["pieces"] = nlohmann::json::object();
   for (const auto& [token, piece] : trace.pieces) about["pieces"][std::to_string(token)] = piece;
-  const std::filesystem::path fresh = path.string() + ".new";
-  std::error_code error;
-  std::filesystem::remove(fresh, error);
-  write_safetensors(fresh, std::move(to_write), {{"format", "pt"}, {"routing", about.dump()}});
-  std::filesystem::rename(fresh, path, error);
-  if (error) {
-    throw SpaceError("cannot write the routing trace: " + error.message(), path.string(),
-                     "make the folder writable");
-  }
+  replace_safetensors(path, std::move(to_write), {{"format", "pt"}, {"routing", about.dump()}});
 }
 
 RoutingTrace read_routing_trace(const std::filesystem::path& path) {

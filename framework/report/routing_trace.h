@@ -49,7 +49,7 @@ inline constexpr const char* kRoutingTraceFile = "routing.safetensors";
 RoutingTrace routing_trace_of(const EvaluationRecord& record,
                               const std::function<std::string(int32_t)>& piece);
 
-// In place of what was there, whole or not at all. Throws SpaceError.
+// In place of what was there, whole or not at all. Throws as write_safetensors does.
 void write_routing_trace(const std::filesystem::path& path, const RoutingTrace& trace);
 // Throws CheckpointError for a file that is damaged or something else.
 RoutingTrace read_routing_trace(const std::filesystem::path& path);

@@ -143,4 +143,14 @@ void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWr
   out.finish();
 }
 
+void replace_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
+                         const std::map<std::string, std::string>& metadata, FileSystem& files) {
+  const std::filesystem::path fresh = path.string() + ".new";
+  files.remove(fresh);  // left behind by a process that was killed; mostly there is none
+  write_safetensors(fresh, std::move(tensors), metadata, files);
+  if (const int error = files.rename(fresh, path)) {
+    throw_file_error(error, "cannot write the file", path);
+  }
+}
+
 }  // namespace switchyard

@@ -96,5 +96,9 @@ TensorToWrite tensor_to_write(std::string name, TensorView host_tensor);
 void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata = {},
                        FileSystem& files = FileSystem::real());
+// The same in place of what was there: the new file appears whole or not at all.
+void replace_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
+                         const std::map<std::string, std::string>& metadata = {},
+                         FileSystem& files = FileSystem::real());
 
 }  // namespace switchyard

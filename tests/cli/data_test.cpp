@@ -177,6 +177,25 @@ TEST(Ids, TrainWithoutATokenizer) {
   EXPECT_TRUE(std::regex_search(shown.out, std::regex("inputs:  [0-9 ]* 98 [0-9 ]* 99\n")))
       << shown.out;
 
+  // Text can't be asked for; ids go in and come out.
+  const Outcome asked = program.run("generate ids.yaml --prompt 'some text'");
+  EXPECT_EQ(asked.exit_code, 3);
+  EXPECT_THAT(asked.err, HasSubstr("its model knows token ids, not text"));
+  EXPECT_THAT(asked.err, HasSubstr("--prompt-ids FILE"));
+  program.write("prompts.jsonl", "{\"input_ids\": [5, 8, 99]}\n{\"input_ids\": [7, 99]}\n");
+  const Outcome answered =
+      program.run("generate ids.yaml --prompt-ids prompts.jsonl --max-tokens 3");
+  EXPECT_EQ(answered.exit_code, 0) << answered.err;
+  const std::string ids = "\\[[0-9, ]*\\]}\n";
+  EXPECT_TRUE(std::regex_match(
+      answered.out, std::regex("\\{\"input_ids\": \\[5, 8, 99\\], \"output_ids\": " + ids +
+                               "\\{\"input_ids\": \\[7, 99\\], \"output_ids\": " + ids)))
+      << answered.out;
+  program.write("prompts.jsonl", "{\"input_ids\": [100]}\n");  // the embedding has 128 rows
+  const Outcome beyond = program.run("generate ids.yaml --prompt-ids prompts.jsonl");
+  EXPECT_EQ(beyond.exit_code, 3);
+  EXPECT_THAT(beyond.err, HasSubstr("prompts.jsonl:1"));
+
   program.write("ids.jsonl", "{\"ids\": \"text\"}\n");
   const Outcome text = program.run("data build ids.yaml");
   EXPECT_EQ(text.exit_code, 3);

@@ -37,6 +37,12 @@ TEST(Generate, AnswersOfAnEncoderDecoder) {
   const Outcome both = program.run("generate runs/small --prompts prompts.txt --max-tokens 5");
   EXPECT_THAT(both.out, StartsWith("> ba <extra_id_0> be\n" + answer.out + "\n> be\n"));
 
+  // Ids instead of text.
+  program.write("ids.jsonl", "{\"input_ids\": [5, 17, 1]}\n");
+  const Outcome ids = program.run("generate runs/small --prompt-ids ids.jsonl --max-tokens 5");
+  EXPECT_EQ(ids.exit_code, 0) << ids.err;
+  EXPECT_THAT(ids.out, StartsWith("{\"input_ids\": [5, 17, 1], \"output_ids\": ["));
+
   const auto drawn = [&](const std::string& options) {
     return program.run("generate runs/small --temperature 2" + options + one).out;
   };
@@ -49,6 +55,7 @@ TEST(Generate, AnswersOfAnEncoderDecoder) {
   };
   expect_refused(run(""), 2, "there is no prompt");
   expect_refused(run("--prompt a --prompts prompts.txt"), 2, "contradict each other");
+  expect_refused(run("--prompt a --prompt-ids prompts.txt"), 2, "contradict each other");
   expect_refused(run("--prompts none.txt"), 3, "can't be read");
   expect_refused(run("--prompt ' '"), 3, "the prompt is empty");
   expect_refused(run("--prompt a --max-tokens 0"), 2, "--max-tokens 0 is out of range");

@@ -92,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"too_large", R"({"ids": [5, 100]})", kIdText, "\"ids\" holds 100", "0 to 99"},
         Wrong{"negative", R"({"ids": [-1]})", kIdText, "\"ids\" holds -1", "0 to 99"},
         Wrong{"fraction", R"({"ids": [1.5]})", kIdText, "\"ids\" holds 1.5", "whole numbers"},
-        Wrong{"nested", R"({"ids": [[1]]})", kIdText, "\"ids\" holds [1]", "whole numbers"},
+        Wrong{"nested", R"({"ids": [[1]]})", kIdText, "\"ids\" holds array", "whole numbers"},
         Wrong{"padding", R"({"ids": [5, 0]})", kIdText, "\"ids\" holds 0, which is padding",
               "leave padding out"}),
     [](const auto& tested) { return tested.param.name; });

@@ -53,6 +53,22 @@ TEST(Ranks, AnotherLayoutReadsTheCheckpoint) {
   ASSERT_EQ(single.exit_code, 0) << single.err;
   ASSERT_EQ(three.exit_code, 0) << three.err;
   EXPECT_EQ(line(single), line(three));
+
+  // Five sequences in rounds of three ranks.
+  std::string lines;
+  for (int i = 2; i < 7; ++i) {
+    lines += "{\"input_ids\": [9, " + std::to_string(i) + "], \"decoder_input_ids\": [0";
+    for (int j = 0; j < i; ++j) lines += ", " + std::to_string(i + 7 * j);
+    lines += "]}\n";
+  }
+  program.write("ids.jsonl", lines);
+  const std::string logits = "logits --from runs/small --tokens ids.jsonl --to ";
+  ASSERT_EQ(program.run(logits + "one.safetensors").exit_code, 0);
+  const Outcome shared =
+      program.shell(kMpirun + " -np 3 $SWITCHYARD " + logits + "three.safetensors");
+  ASSERT_EQ(shared.exit_code, 0) << shared.err;
+  EXPECT_THAT(shared.out, HasSubstr("three.safetensors: logits of 5 sequences over 384 ids"));
+  EXPECT_EQ(program.read("one.safetensors"), program.read("three.safetensors"));
 }
 
 TEST(Ranks, VerifyTakesLayoutsFromTheRanksOfTheJob) {
