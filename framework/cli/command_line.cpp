@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
-#include "base/errors.h"
 #include "config/suggest.h"
 
 namespace switchyard {
@@ -75,7 +74,7 @@ CommandLine::Verb& CommandLine::Verb::example(const std::string& line) {
   return *this;
 }
 
-CommandLine::Verb& CommandLine::Verb::runs(std::function<void()> action) {
+CommandLine::Verb& CommandLine::Verb::set_action(std::function<ExitCode()> action) {
   as_app(app_).callback([&line = line_, action] { line.action_ = action; });
   return *this;
 }
@@ -93,7 +92,7 @@ static void check_verbs(const CLI::App& app, int words, char** word, const std::
   check_verbs(*app.get_subcommand(wanted), words - 1, word + 1, above + wanted + " ");
 }
 
-std::function<void()> CommandLine::parse(int argc, char** argv) {
+std::function<ExitCode()> CommandLine::parse(int argc, char** argv) {
   check_verbs(parser_->app, argc - 1, argv + 1, "");
   try {
     parser_->app.parse(argc, argv);

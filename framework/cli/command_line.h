@@ -4,7 +4,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
+
+#include "base/errors.h"
 
 namespace switchyard {
 
@@ -26,11 +29,23 @@ class CommandLine {
                    const std::string& value_name, const std::string& meaning);
     Verb& flag(const std::string& flag, bool& value, const std::string& meaning);
     Verb& example(const std::string& line);
-    // What choosing the verb does, once the whole line has been read.
-    Verb& runs(std::function<void()> action);
+    // What choosing the verb does, once the whole line has been read. An action that returns
+    // nothing ends the program with ExitCode::kDone.
+    template <typename Action>
+    Verb& runs(Action action) {
+      if constexpr (std::is_void_v<std::invoke_result_t<Action>>) {
+        return set_action([action] {
+          action();
+          return ExitCode::kDone;
+        });
+      } else {
+        return set_action(action);
+      }
+    }
 
    private:
     friend class CommandLine;
+    Verb& set_action(std::function<ExitCode()> action);
     Verb(CommandLine& line, void* app) : line_(line), app_(app) {}
     CommandLine& line_;
     void* app_;  // CLI::App
@@ -43,7 +58,7 @@ class CommandLine {
 
   // Reads the line and returns the chosen verb's action; an empty one after printing --help.
   // Throws ConfigError.
-  std::function<void()> parse(int argc, char** argv);
+  std::function<ExitCode()> parse(int argc, char** argv);
 
   // What --help prints.
   std::string help() const;
@@ -51,7 +66,7 @@ class CommandLine {
  private:
   struct Parser;
   std::unique_ptr<Parser> parser_;
-  std::function<void()> action_;
+  std::function<ExitCode()> action_;
 };
 
 }  // namespace switchyard

@@ -40,7 +40,9 @@ moe:
 train:
   steps: 1000
   batch_sequences: 32     # over all ranks, however many there are
-  checkpoint_every: 200   # the same command goes on from the newest one
+
+checkpoint:
+  every: 200              # steps; the same command goes on from the newest one
 
 schedule:                 # rises over warmup_steps, then falls along a cosine
   learning_rate: 0.003    # the peak; lower it if the loss jumps

@@ -19,7 +19,9 @@ static int run_program(int argc, char** argv) {
   add_doctor(line);
   add_help(line);
   add_version(line);
-  if (const std::function<void()> action = line.parse(argc, argv)) action();
+  if (const std::function<ExitCode()> action = line.parse(argc, argv)) {
+    return static_cast<int>(action());
+  }
   return static_cast<int>(ExitCode::kDone);
 }
 

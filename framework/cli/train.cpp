@@ -2,6 +2,7 @@
 
 #include "base/directory_lock.h"
 #include "base/log.h"
+#include "base/stop_signal.h"
 #include "cli/metric_sinks.h"
 #include "cli/verbs.h"
 #include "config/resolve.h"
@@ -66,12 +67,12 @@ struct OpenRun {
 };
 
 // What goes wrong with the report is said and changes nothing about the run: `switchyard report`
-// can make it again. A run that failed before its first step has nothing to report.
-static void make_report(const RunDirectory& directory, int ranks, bool failed) {
+// can make it again. A run that broke off before its first step has nothing to report.
+static void make_report(const RunDirectory& directory, int ranks, bool broke_off) {
   try {
     log_info("report: {}", write_html_report(directory.path).string());
   } catch (const Error& error) {
-    if (!failed || error.exit_code() != ExitCode::kBadData) report_error(error, 0, ranks, true);
+    if (!broke_off || error.exit_code() != ExitCode::kBadData) report_error(error, 0, ranks, true);
   } catch (const std::exception& error) {
     report_error(Error(ExitCode::kDefect, error.what()), 0, ranks, true);
   }
@@ -83,7 +84,25 @@ struct TrainArguments : ConfigArguments {
   bool trace_routing = false;
 };
 
-static void train(const TrainArguments& arguments, Job& job) {
+static RunCheckpoints::Options checkpoint_options(const Config& config,
+                                                  const RunDirectory& directory,
+                                                  const RunData& data, const std::string& from) {
+  return {.directory = directory.checkpoints(),
+          .run_id = config.name,
+          .keep = config.checkpoint.keep,
+          .keep_every = config.checkpoint.keep_every.value_or(0),
+          .async = config.checkpoint.async,
+          .fallback = config.checkpoint.fallback,
+          .config_text = to_yaml(config),
+          .dataset_hash = data.digest,
+          .tokenizer = data.tokenizer_file(),
+          .from = checkpoint_at(from),
+          .partial = config.checkpoint.partial,
+          .seed = static_cast<uint64_t>(config.seed),
+          .batch_sequences = config.train.batch_sequences};
+}
+
+static ExitCode train(const TrainArguments& arguments, Job& job) {
   Collectives& world = job.world();
   set_process_speaks(world.rank() == 0);
   const Config config = arguments.load();
@@ -106,30 +125,26 @@ static void train(const TrainArguments& arguments, Job& job) {
                  step_options(config, parts.layout));
   Evaluator evaluator =
       make_evaluator(config, parts, *data, {.trace_routing = arguments.trace_routing});
-  RunCheckpoints checkpoints({.directory = directory.checkpoints(),
-                              .run_id = config.name,
-                              .keep = config.train.keep_checkpoints,
-                              .config_text = to_yaml(config),
-                              .dataset_hash = data->digest,
-                              .tokenizer = data->tokenizer_file(),
-                              .from = checkpoint_at(arguments.from),
-                              .seed = static_cast<uint64_t>(config.seed),
-                              .batch_sequences = config.train.batch_sequences},
+  RunCheckpoints checkpoints(checkpoint_options(config, directory, *data, arguments.from),
                              parts.weights, *parts.optimizer, parts.groups);
+  StopVote stop(world, stop_signal);
   Trainer trainer(step, evaluator, checkpoints, run ? run->borrowed() : std::vector<MetricSink*>(),
+                  stop,
                   {.steps = config.train.steps,
                    .evaluate_every = config.train.evaluate_every,
-                   .checkpoint_every = config.train.checkpoint_every,
+                   .checkpoint_every = config.checkpoint.every,
                    .start = start_record(config, parts, threads)});
+  Trainer::Ending ending{};
   try {
-    trainer.run();
+    ending = trainer.run();
   } catch (...) {
     if (run) make_report(directory, world.size(), true);
     throw;
   }
-  if (run) make_report(directory, world.size(), false);
+  if (run) make_report(directory, world.size(), ending == Trainer::Ending::kStopped);
   log_info("results: {} (report.html, metrics.jsonl, checkpoints/, logs/{})",
            directory.path.string(), config.run.tensorboard ? ", tensorboard/" : "");
+  return ending == Trainer::Ending::kStopped ? ExitCode::kStopped : ExitCode::kDone;
 }
 
 void add_train(CommandLine& line) {
@@ -145,7 +160,12 @@ void add_train(CommandLine& line) {
             "Keep in the run's folder which tokens and labels each expert takes in the last "
             "evaluation; for the report and `switchyard report routing`")
       .example("mpirun -np 2 switchyard train configs/quickstart.yaml")
-      .runs([arguments] { run_in_job([&](Job& job) { train(*arguments, job); }); });
+      .runs([arguments] {
+        catch_stop_signals();  // before the ranks wait for each other
+        ExitCode code = ExitCode::kDone;
+        run_in_job([&](Job& job) { code = train(*arguments, job); });
+        return code;
+      });
 }
 
 }  // namespace switchyard

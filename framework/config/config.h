@@ -46,6 +46,7 @@ struct Config {
   MoeConfig moe;
   DataConfig data;
   TrainConfig train;
+  CheckpointConfig checkpoint;
   Choice optimizer{"adamw"};
   Choice schedule{"linear_warmup_cosine"};
   ParallelConfig parallel;

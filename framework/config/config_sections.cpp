@@ -20,6 +20,7 @@ void Config::describe(Fields& f) {
                  [&] { moe.describe(f, model.is_decoder_only()); });
   f.section("data", data, "The text, how it is cut into examples, and the tokenizer.");
   f.section("train", train, "The training loop.");
+  f.section("checkpoint", checkpoint, "What the run saves, and what it may start from.");
   f.choice("optimizer", "optimizer", optimizer, "How gradients become updates.");
   f.choice("schedule", "schedule", schedule, "The learning rate over the steps.");
   f.section("parallel", parallel, "How the work is laid out over ranks and threads.");
@@ -393,14 +394,30 @@ void TrainConfig::describe(Fields& f) {
                "Between evaluations on the validation set; none: only at the end.");
   f.integer("evaluation_sequences", evaluation_sequences, {1, 1 << 24}, "sequences",
             "Of the validation set, the same ones at each evaluation.");
-  f.integer_or("none", "checkpoint_every", checkpoint_every, {1, 1 << 30}, "steps",
-               "Between checkpoints; none: only at the end.");
-  f.integer("keep_checkpoints", keep_checkpoints, {1, 10'000}, "checkpoints",
-            "The newest ones kept; older ones are removed.");
   f.integer("log_every", log_every, {1, 1 << 30}, "steps", "Between lines on the console.");
   f.one_of("on_nonfinite", on_nonfinite,
            {{OnNonfinite::kStop, "stop"}, {OnNonfinite::kSkip, "skip"}},
            "When loss or gradient isn't finite: stop the run, or skip the update.");
+}
+
+void CheckpointConfig::describe(Fields& f) {
+  f.integer_or("none", "every", every, {1, 1 << 30}, "steps",
+               "Between checkpoints; none: only at the end.");
+  f.integer("keep", keep, {1, 10'000}, "checkpoints",
+            "The newest ones kept; older ones are removed.");
+  f.integer_or("none", "keep_every", keep_every, {1, 1 << 30}, "steps",
+               "Checkpoints whose step is a multiple of it are never removed.");
+  f.boolean("async", async,
+            "Whether training goes on while a checkpoint is written: each rank copies what it "
+            "writes, which takes as much memory again as its share of weights and optimizer "
+            "state.");
+  f.boolean("fallback", fallback,
+            "Whether a run whose newest checkpoint is damaged goes on from the one before, with a "
+            "warning; false: that is an error.");
+  f.texts("partial", partial,
+          "With --from: tensors that may be missing there, be there in addition or have another "
+          "shape, by name; '*' stands for anything.");
+  f.inert_if(!every.has_value(), {"keep_every", "async"}, "'every' is none");
 }
 
 void ParallelConfig::describe(Fields& f) {

@@ -58,6 +58,10 @@ void Fields::text(const char* key, std::string& value, const char* meaning) {
   visit(make_field(key, meaning), &value);
 }
 
+void Fields::texts(const char* key, std::vector<std::string>& value, const char* meaning) {
+  visit(make_field(key, meaning), &value);
+}
+
 void Fields::name_in(const char* kind, const char* key, std::string& value, const char* meaning) {
   Field field = make_field(key, meaning);
   field.words = names_in(kind);

@@ -40,8 +40,9 @@ struct EnumRef {
   std::function<void(size_t)> set;
 };
 
-using ValueRef = std::variant<bool*, int64_t*, std::optional<int64_t>*, double*,
-                              std::optional<double>*, std::string*, LayerSet*, EnumRef>;
+using ValueRef =
+    std::variant<bool*, int64_t*, std::optional<int64_t>*, double*, std::optional<double>*,
+                 std::string*, std::vector<std::string>*, LayerSet*, EnumRef>;
 
 class Fields {
  public:
@@ -58,6 +59,8 @@ class Fields {
   void real_or(const char* word, const char* key, std::optional<double>& value, Range<double> range,
                const char* unit, const char* meaning);
   void text(const char* key, std::string& value, const char* meaning);
+  // A list of texts, in brackets.
+  void texts(const char* key, std::vector<std::string>& value, const char* meaning);
   // One of a few names, each standing for a value of the enum.
   template <typename Enum>
   void one_of(const char* key, Enum& value,

@@ -128,6 +128,14 @@ std::string read_text(const YamlNode& node, const Field& field, const ValueRef& 
   return node.text;
 }
 
+std::vector<std::string> read_texts(const YamlNode& node, const Field& field,
+                                    const ValueRef& value) {
+  if (node.kind != YamlNode::Kind::kSequence) refuse_type(node, field, value);
+  std::vector<std::string> texts;
+  for (const YamlNode& item : node.items) texts.push_back(read_text(item, field, value));
+  return texts;
+}
+
 LayerSet read_layers(const YamlNode& node, const Field& field, const ValueRef& value) {
   if (is_word(node, "none")) return LayerSet::none();
   if (is_word(node, "all")) return LayerSet::all();
@@ -177,6 +185,13 @@ YamlNode text_node(const std::string& text) {
   return node;
 }
 
+YamlNode texts_node(const std::vector<std::string>& texts) {
+  YamlNode node;
+  node.kind = YamlNode::Kind::kSequence;
+  for (const std::string& text : texts) node.items.push_back(text_node(text));
+  return node;
+}
+
 YamlNode layers_node(const LayerSet& layers) {
   YamlNode node;
   if (layers.step() > 0) {
@@ -212,6 +227,9 @@ void read_value(const YamlNode& node, const Field& field, const ValueRef& value)
                         [&](std::optional<int64_t>* target) { optional(target, read_integer); },
                         [&](std::optional<double>* target) { optional(target, read_real); },
                         [&](std::string* target) { *target = read_text(node, field, value); },
+                        [&](std::vector<std::string>* target) {
+                          *target = read_texts(node, field, value);
+                        },
                         [&](LayerSet* target) { *target = read_layers(node, field, value); },
                         [&](const EnumRef& target) { target.set(read_word(node, field, value)); }},
              value);
@@ -229,6 +247,7 @@ YamlNode value_node(const Field& field, const ValueRef& value) {
                    return plain(*target ? real_text(**target) : field.words[0]);
                  },
                  [&](std::string* target) { return text_node(*target); },
+                 [&](std::vector<std::string>* target) { return texts_node(*target); },
                  [&](LayerSet* target) { return layers_node(*target); },
                  [&](const EnumRef& target) { return plain(field.words.at(target.get())); }},
       value);
@@ -246,6 +265,7 @@ std::string type_text(const Field& field, const ValueRef& value, size_t width) {
                    return field.words.empty() ? std::string("text")
                                               : "one of " + shortened_list(field.words, width);
                  },
+                 [](std::vector<std::string>*) { return std::string("list of texts"); },
                  [](LayerSet*) {
                    return std::string("none, all, {every: n} or a list of layers like [1, 3]");
                  },

@@ -161,6 +161,10 @@ class SchemaWriter : public Fields {
             [&](std::string*) {
               return field.words.empty() ? Json{{"type", {"string", "number", "boolean"}}} : names;
             },
+            [](std::vector<std::string>*) {
+              const Json text = {{"type", {"string", "number", "boolean"}}};
+              return Json{{"type", "array"}, {"items", text}};
+            },
             [&](LayerSet*) { return layers_schema(*field.integers); },
             [&](const EnumRef&) { return names; }},
         value);
@@ -191,6 +195,7 @@ class SchemaWriter : public Fields {
                    [&](std::optional<int64_t>* target) { return or_word(*target); },
                    [&](std::optional<double>* target) { return or_word(*target); },
                    [](std::string* target) { return Json(*target); },
+                   [](std::vector<std::string>* target) { return Json(*target); },
                    [](LayerSet* target) {
                      if (target->step() > 0) return Json{{"every", target->step()}};
                      return target->listed().empty() ? Json(target->text())

@@ -1,9 +1,11 @@
-// `train:`, `parallel:` and `run:` the loop, its layout over ranks, and where its results go.
+// `train:`, `checkpoint:`, `parallel:` and `run:` the loop, what it leaves behind, its layout over
+// ranks, and where its results go.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace switchyard {
 
@@ -26,10 +28,19 @@ struct TrainConfig {
   std::optional<double> clip_norm = 1.0;        // empty: no clipping
   std::optional<int64_t> evaluate_every = 100;  // empty: only at the end
   int64_t evaluation_sequences = 256;
-  std::optional<int64_t> checkpoint_every;  // empty: only at the end
-  int64_t keep_checkpoints = 2;
   int64_t log_every = 10;
   OnNonfinite on_nonfinite = OnNonfinite::kStop;
+
+  void describe(Fields& f);
+};
+
+struct CheckpointConfig {
+  std::optional<int64_t> every;  // empty: only at the end
+  int64_t keep = 2;
+  std::optional<int64_t> keep_every;  // empty: none is spared
+  bool async = false;
+  bool fallback = false;
+  std::vector<std::string> partial;  // patterns of tensor names
 
   void describe(Fields& f);
 };

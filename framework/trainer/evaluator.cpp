@@ -55,6 +55,10 @@ Evaluator::Evaluator(Kernels& kernels, const Groups& groups, Model& model,
 }
 
 EvaluationRecord Evaluator::run(int64_t step) {
+  return *run(step, [] { return false; });
+}
+
+std::optional<EvaluationRecord> Evaluator::run(int64_t step, const std::function<bool()>& stop) {
   const Timer timer;
   Collectives& world = *groups_.world;
   const ShuffledInputs shuffled(source_, options_.sequences);
@@ -66,6 +70,7 @@ EvaluationRecord Evaluator::run(int64_t step) {
   }
 
   for (int64_t first = 0; first < options_.sequences; first += options_.layout.sequences) {
+    if (stop()) return {};
     BatchLayout layout = options_.layout;
     layout.sequences = std::min(layout.sequences, options_.sequences - first);
     run_batch(MicroBatch(source, layout, 0, world.rank(), first), sums);

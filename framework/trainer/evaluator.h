@@ -1,6 +1,9 @@
 // The loss over a fixed set of sequences, as a whole and by label. Nothing random is on.
 #pragma once
 
+#include <functional>
+#include <optional>
+
 #include "data/token_source.h"
 #include "data/unigram_entropy.h"
 #include "report/records.h"
@@ -27,6 +30,9 @@ class Evaluator {
   // Every rank calls it; the same record on each.
   //   step  updates made so far, for the record
   EvaluationRecord run(int64_t step);
+  // The same, given up if `stop`, asked before each batch, says so: then empty. It must say the
+  // same on every rank.
+  std::optional<EvaluationRecord> run(int64_t step, const std::function<bool()>& stop);
 
  private:
   struct Sums;

@@ -8,6 +8,7 @@
 #include "report/metric_sink.h"
 #include "trainer/evaluator.h"
 #include "trainer/run_checkpoints.h"
+#include "trainer/stop_vote.h"
 #include "trainer/train_step.h"
 
 namespace switchyard {
@@ -21,19 +22,24 @@ class Trainer {
   };
   // Nothing is owned; only rank 0 needs sinks.
   Trainer(TrainStep& step, Evaluator& evaluator, RunCheckpoints& checkpoints,
-          std::vector<MetricSink*> sinks, const Options& options);
+          std::vector<MetricSink*> sinks, StopVote& stop, const Options& options);
 
-  // Trains from where the run's latest checkpoint left off to the last step. Every rank calls it.
-  void run();
+  enum class Ending : uint8_t { kComplete, kStopped };
+
+  // Trains from where the run's latest checkpoint left off to the last step, or until the ranks
+  // agree to stop, which is after a checkpoint. Every rank calls it; the same ending on each.
+  Ending run();
 
  private:
-  void evaluate(int64_t step);
-  void save(const Progress& progress);
+  Ending train(Progress progress);
+  bool evaluate(int64_t step);
+  Ending stop_early(const Progress& progress);
 
   TrainStep& step_;
   Evaluator& evaluator_;
   RunCheckpoints& checkpoints_;
   std::vector<MetricSink*> sinks_;
+  StopVote& stop_;
   Options options_;
 };
 

@@ -44,8 +44,8 @@ train:
   batch_sequences: 8
   evaluate_every: 3
   evaluation_sequences: 16
-  checkpoint_every: 3
   log_every: 1
+checkpoint: {every: 3}
 parallel: {threads: 1}
 schedule: {type: constant, learning_rate: 0.003}
 )";
@@ -152,6 +152,14 @@ std::vector<nlohmann::json> Program::metrics() const {
   std::istringstream text(read("runs/small/metrics.jsonl"));
   for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
   return lines;
+}
+
+std::vector<double> Program::losses() const {
+  std::vector<double> values;
+  for (const nlohmann::json& line : metrics()) {
+    if (line.contains("loss")) values.push_back(line["loss"]);
+  }
+  return values;
 }
 
 }  // namespace switchyard::test

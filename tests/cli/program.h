@@ -16,6 +16,11 @@ struct Outcome {
   double seconds = 0;
 };
 
+// Lets the shell wait until the run that it has started in the background has made some steps.
+inline const std::string kUntilTrained =
+    "until [ \"$(cat runs/small/metrics.jsonl | wc -l)\" -gt 20 ]; do sleep 0.02; done "
+    "2> /dev/null; ";
+
 class Program {
  public:
   // Writes text in two languages and small.yaml; builds no dataset.
@@ -37,8 +42,9 @@ class Program {
   // small.yaml with one text replaced by another, which must be there, written to `name`.
   void write_config_with(const std::string& name, const std::string& what,
                          const std::string& by) const;
-  // The lines of runs/small/metrics.jsonl.
+  // The lines of runs/small/metrics.jsonl, and the losses of the steps among them.
   std::vector<nlohmann::json> metrics() const;
+  std::vector<double> losses() const;
 
  private:
   TemporaryDirectory directory_;

@@ -57,7 +57,7 @@ TEST_F(Tensorboard, HoldsTheNumbersOfMetricsJsonl) {
 
 TEST_F(Tensorboard, IsWholeAfterAKillAndForgetsWhatIsTrainedAgain) {
   const std::string settings =
-      "--set train.checkpoint_every=20 --set train.evaluate_every=25 --set train.steps=";
+      "--set checkpoint.every=20 --set train.evaluate_every=25 --set train.steps=";
   const Outcome killed = program_.shell(
       kTrain + settings + "100000 & started=$!; " +
       "until [ \"$(wc -l < runs/small/metrics.jsonl)\" -gt 75 ]; do sleep 0.02; done 2> /dev/null; "

@@ -48,7 +48,7 @@ class BaseFiles : public ::testing::Test {
 TEST_F(BaseFiles, LaterStandsOverEarlier) {
   write("common/wide.yaml", "model: {d_model: 64, heads: 8}\ntrain: {steps: 5, log_every: 2}\n");
   write("common/short.yaml", "base: deeper/all.yaml\ntrain: {steps: 6}\n");
-  write("common/deeper/all.yaml", "seed: 9\nname: all\ntrain: {steps: 1, keep_checkpoints: 4}\n");
+  write("common/deeper/all.yaml", "seed: 9\nname: all\ntrain: {steps: 1}\ncheckpoint: {keep: 4}\n");
   write("mine.yaml",
         "base: [common/wide.yaml, common/short.yaml]\nmodel: {heads: 2}\ntrain:\n  # nothing\n");
   const Config config = load("mine.yaml", {"model.d_kv=16"});
@@ -57,7 +57,7 @@ TEST_F(BaseFiles, LaterStandsOverEarlier) {
   EXPECT_EQ(config.model.d_kv, 16);
   EXPECT_EQ(config.train.steps, 6);
   EXPECT_EQ(config.train.log_every, 2);
-  EXPECT_EQ(config.train.keep_checkpoints, 4);
+  EXPECT_EQ(config.checkpoint.keep, 4);
   EXPECT_EQ(config.seed, 9);
   EXPECT_EQ(config.name, "mine");  // not the base's
 

@@ -33,6 +33,7 @@ moe:
   decoder:
     layers: {every: 1}
 train: {clip_norm: none, evaluate_every: 50, on_nonfinite: skip}
+checkpoint: {every: 5, partial: [lm_head, '*.router']}
 data:
   sources:
     - {label: no, path: 'man pages', format: gzip}
@@ -52,12 +53,13 @@ data:
   EXPECT_EQ(config.moe.decoder.router.type, "switch");
   EXPECT_FALSE(config.train.clip_norm.has_value());
   EXPECT_EQ(config.train.on_nonfinite, TrainConfig::OnNonfinite::kSkip);
+  EXPECT_EQ(config.checkpoint.partial, (std::vector<std::string>{"lm_head", "*.router"}));
   ASSERT_EQ(config.data.sources.size(), 2u);
   EXPECT_EQ(config.data.sources[0].label, "no");
   EXPECT_EQ(config.data.sources[0].format, SourceConfig::Format::kGzip);
   EXPECT_EQ(config.data.sources[1].format, SourceConfig::Format::kText);
   EXPECT_EQ(config.origins.of({"moe.encoder.router.k"}), "a.yaml:10:30");
-  EXPECT_EQ(config.origins.of({"data.sources[1].path"}), "a.yaml:18:13");
+  EXPECT_EQ(config.origins.of({"data.sources[1].path"}), "a.yaml:19:13");
 }
 
 TEST(ReadConfig, AStacksCapacityTakesTheRestFromTheSharedOne) {
@@ -142,6 +144,8 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
       "data: {vocabulary: {size: 300, pad: none, eos: 7, first_sentinel: 299}, sources: [{label: "
       "a, "
       "path: b, format: ids}]}\n",
+      "checkpoint: {every: 5, keep: 3, keep_every: 10, async: true, fallback: true, partial: [a.b, "
+      "'*.c']}\n",
       "data: {packing: true, mixture: [{dir: a, weight: 2.5}, {dir: b, task: text_to_text}]}\n",
   };
   for (const char* text : kConfigs) {
@@ -159,6 +163,8 @@ TEST(WriteConfig, ReadsBackToTheSameWithEveryKey) {
     EXPECT_EQ(again.moe.capacity_of(again.moe.decoder).train_factor,
               config.moe.capacity_of(config.moe.decoder).train_factor);
     EXPECT_EQ(again.data.sources.size(), config.data.sources.size());
+    EXPECT_EQ(again.checkpoint.keep_every, config.checkpoint.keep_every);
+    EXPECT_EQ(again.checkpoint.partial, config.checkpoint.partial);
     EXPECT_EQ(again.data.mixture.size(), config.data.mixture.size());
     EXPECT_EQ(again.data.vocabulary.has_value(), config.data.vocabulary.has_value());
   }

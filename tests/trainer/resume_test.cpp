@@ -1,9 +1,13 @@
 // A run that breaks off and is started again ends with the same bits as one that never stopped.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstring>
+#include <fstream>
 #include <mutex>
 
+#include "checkpoint/directory.h"
 #include "collectives/threaded.h"
 #include "models/random_source.h"
 #include "registry/choices.h"
@@ -14,7 +18,7 @@
 namespace switchyard::test {
 namespace {
 
-constexpr int64_t kBreaksAt = 17, kLost = 2;
+constexpr int64_t kSteps = 22, kBreaksAt = 17, kLost = 2;
 
 // Everything random is on: dropout, in experts too, jitter, and capacity that drops anyone.
 constexpr const char* kConfig = R"(
@@ -30,7 +34,8 @@ moe:
   encoder: {layers: {every: 2}, router: {type: switch, jitter: 0.05}}
   decoder: {layers: {every: 2}, router: {type: switch, jitter: 0.05}}
 train: {steps: 22, batch_sequences: 16, micro_batches: 2, evaluate_every: none,
-        evaluation_sequences: 16, checkpoint_every: 17}
+        evaluation_sequences: 16}
+checkpoint: {every: 17}
 optimizer: {type: adamw}
 schedule: {type: linear_warmup_cosine, learning_rate: 0.003, warmup_steps: 5}
 )";
@@ -70,6 +75,7 @@ std::vector<char> bytes_of(TensorView view) {
 
 // What a rank holds at the end, byte for byte, each expert by itself.
 struct Ending {
+  Trainer::Ending how{};
   std::map<int64_t, double> losses;
   double dropped = 0;
   std::map<std::string, std::vector<char>> tensors;
@@ -85,9 +91,10 @@ struct Ending {
   }
 };
 
-// Trains on this rank until the end, or until `last` steps are done.
-Ending train(const std::vector<std::string>& overrides, const std::filesystem::path& directory,
-             Collectives& world, int64_t last) {
+// Trains on this rank until the end, until `last` steps are done, or until a signal.
+Ending train(
+    const std::vector<std::string>& overrides, const std::filesystem::path& directory,
+    Collectives& world, int64_t last, const std::function<int()>& signal = [] { return 0; }) {
   const Config config = parse_config(kConfig, "resumed.yaml", overrides, choice_tables());
   ShortSource source;
   RunParts parts(config, 128, world, 1);
@@ -100,19 +107,27 @@ Ending train(const std::vector<std::string>& overrides, const std::filesystem::p
       .ordered = config.train.reduction == TrainConfig::Reduction::kOrdered};
   evaluation.layout.micro_batches = 1;
   Evaluator evaluator(*parts.kernels, parts.groups, *parts.model, source, evaluation);
-  RunCheckpoints checkpoints(
-      {.directory = directory, .run_id = "resumed", .seed = 7, .batch_sequences = 16},
-      parts.weights, *parts.optimizer, parts.groups);
+  RunCheckpoints checkpoints({.directory = directory,
+                              .run_id = "resumed, in the test",
+                              .keep = config.checkpoint.keep,
+                              .async = config.checkpoint.async,
+                              .fallback = config.checkpoint.fallback,
+                              .seed = 7,
+                              .batch_sequences = 16},
+                             parts.weights, *parts.optimizer, parts.groups);
   Recorder recorder(last);  // on every rank, so that all break off together
-  Trainer trainer(step, evaluator, checkpoints, {&recorder},
+  StopVote stop(world, signal);
+  Trainer trainer(step, evaluator, checkpoints, {&recorder}, stop,
                   {.steps = config.train.steps,
                    .evaluate_every = config.train.evaluate_every,
-                   .checkpoint_every = config.train.checkpoint_every});
+                   .checkpoint_every = config.checkpoint.every});
+  Ending ending;
   try {
-    trainer.run();
+    ending.how = trainer.run();
   } catch (const Broken&) {
   }
-  Ending ending{.losses = recorder.losses, .dropped = recorder.dropped};
+  ending.losses = recorder.losses;
+  ending.dropped = recorder.dropped;
   for (const Weight* weight : parts.weights) ending.add(*weight, "", weight->master());
   for (const OptimizerState& state : parts.optimizer->states()) {
     ending.add(*state.weight, "/" + state.name, state.value);
@@ -124,6 +139,7 @@ struct ResumeCase {
   std::string name;
   int ranks = 1;
   std::vector<std::string> overrides;
+  int64_t every = kBreaksAt;  // steps between checkpoints
 };
 void PrintTo(const ResumeCase& resumed, std::ostream* out) { *out << resumed.name; }
 
@@ -139,7 +155,10 @@ TEST_P(Resume, EndsWithTheBitsOfAnUninterruptedRun) {
     const Ending first = run(broken, kBreaksAt + kLost);
     EXPECT_EQ(first.losses.rbegin()->first, kBreaksAt + kLost);
     const Ending second = run(broken, -1);
-    EXPECT_EQ(second.losses.upper_bound(0)->first, kBreaksAt + 1);
+    // Behind the training's back, the last checkpoint may not have been whole.
+    const int64_t resumed_after = second.losses.upper_bound(0)->first - 1;
+    EXPECT_GT(resumed_after, 0);
+    EXPECT_EQ(resumed_after % GetParam().every, 0) << resumed_after;
     for (const auto& [step, loss] : second.losses)
       EXPECT_EQ(loss, expected.losses.at(step)) << step;
     EXPECT_EQ(second.tensors, expected.tensors) << "on rank " << world.rank();
@@ -156,6 +175,7 @@ std::vector<ResumeCase> cases() {
           {precision + "_on_" + std::to_string(ranks), ranks, {"train.precision=" + precision}});
     }
   }
+  all.push_back({"async_on_3", 3, {"checkpoint.async=true", "checkpoint.every=6"}, 6});
   all.push_back({"sharded_on_4", 4, {"optimizer.shard=true", "parallel.expert=2"}});
   all.push_back({"adafactor_on_3", 3, {"optimizer={type: adafactor, min_size_to_factor: 8}"}});
   return all;
@@ -163,6 +183,103 @@ std::vector<ResumeCase> cases() {
 
 INSTANTIATE_TEST_SUITE_P(All, Resume, testing::ValuesIn(cases()),
                          [](const auto& tested) { return tested.param.name; });
+
+// Signals reach one rank, and at any time: all stop after the same step, and what was asked for
+// before the first step, in the middle or in the last evaluation is the same run in the end.
+TEST(StoppedRun, IsSavedByAllRanksAndGoesOn) {
+  for (const char* async : {"checkpoint.async=false", "checkpoint.async=true"}) {
+    const TemporaryDirectory whole, stopped;
+    run_threaded_ranks(3, [&](Collectives& world) {
+      const std::vector<std::string> overrides{async, "checkpoint.every=5"};
+      const Ending expected = train(overrides, whole.path(), world, -1);
+      EXPECT_EQ(expected.how, Trainer::Ending::kComplete);
+      std::map<int64_t, double> losses;
+      Ending last;
+      // How often rank 1 is asked before it says so: once before each step, then by the evaluation.
+      for (const int quiet : {0, 3, 2, 5, 12}) {
+        int asked = 0;
+        last = train(overrides, stopped.path(), world, -1,
+                     [&] { return world.rank() == 1 && asked++ >= quiet ? SIGUSR1 : 0; });
+        EXPECT_EQ(last.how, Trainer::Ending::kStopped);
+        EXPECT_EQ(last.losses.size(), static_cast<size_t>(quiet));
+        losses.insert(last.losses.begin(), last.losses.end());
+        world.barrier();
+        const auto latest = latest_checkpoint(stopped.path());
+        EXPECT_EQ(latest ? latest->step : 0, static_cast<int64_t>(losses.size()));
+        world.barrier();
+      }
+      EXPECT_EQ(losses.size(), size_t{kSteps});
+      EXPECT_EQ(last.tensors, expected.tensors);
+      for (const auto& [step, loss] : losses) EXPECT_EQ(loss, expected.losses.at(step)) << step;
+    });
+  }
+}
+
+void damage(const std::filesystem::path& file) {
+  std::fstream out(file, std::ios::in | std::ios::out | std::ios::binary);
+  out.seekp(static_cast<std::streamoff>(std::filesystem::file_size(file)) - 5);
+  const auto byte = static_cast<char>(~out.peek());
+  out.write(&byte, 1);
+  ASSERT_TRUE(out);
+}
+
+TEST(DamagedCheckpoint, IsPassedOverByAllRanksIfTheConfigAllowsIt) {
+  const TemporaryDirectory whole, broken;
+  const std::vector<std::string> overrides{"checkpoint.every=5", "checkpoint.keep=2"};
+  const auto run = [&](const TemporaryDirectory& directory, int64_t last, bool fallback) {
+    std::mutex mutex;
+    std::vector<Ending> endings;
+    run_threaded_ranks(2, [&](Collectives& world) {
+      std::vector<std::string> all = overrides;
+      if (fallback) all.push_back("checkpoint.fallback=true");
+      Ending ending = train(all, directory.path(), world, last);
+      const std::lock_guard lock(mutex);
+      endings.push_back(std::move(ending));
+    });
+    return endings;
+  };
+  const std::vector<Ending> expected = run(whole, -1, false);
+  run(broken, 16, false);
+  // Of the two that are left one has a flipped bit, and a third has lost its manifest.
+  damage(broken.path() / step_name(15) / "model-00002-of-00002.safetensors");
+  std::filesystem::create_directory(broken.path() / step_name(18));
+  try {
+    run(broken, -1, false);
+    FAIL() << "went on from a damaged checkpoint";
+  } catch (const CheckpointError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("there is no manifest.pb"));
+    EXPECT_THAT(error.advice(), testing::HasSubstr("checkpoint.fallback: true"));
+    EXPECT_THAT(error.advice(), testing::HasSubstr("step-00000015"));
+  }
+  testing::internal::CaptureStdout();
+  run(broken, 12, true);
+  const std::string said = testing::internal::GetCapturedStdout();
+  EXPECT_THAT(said, testing::HasSubstr("step-00000018 is passed over: not a checkpoint"));
+  EXPECT_THAT(said, testing::HasSubstr("step-00000015 is passed over: the file is damaged"));
+  EXPECT_THAT(said, testing::HasSubstr("resuming after step 10"));
+  EXPECT_TRUE(std::filesystem::exists(broken.path() / step_name(15)));
+
+  const std::vector<Ending> second = run(broken, -1, true);
+  for (size_t rank = 0; rank < 2; ++rank) {
+    EXPECT_EQ(second[rank].losses.upper_bound(0)->first, 11);
+    const bool same = second[rank].tensors == expected[0].tensors ||
+                      second[rank].tensors == expected[1].tensors;  // they end in any order
+    EXPECT_TRUE(same);
+  }
+  // The damaged one was replaced by a good one of its step and then removed as an old one.
+  EXPECT_FALSE(std::filesystem::exists(broken.path() / step_name(15)));
+  EXPECT_TRUE(std::filesystem::exists(broken.path() / step_name(18)));
+
+  damage(broken.path() / step_name(20) / "manifest.pb");
+  damage(broken.path() / step_name(22) / "optimizer-00001-of-00002.safetensors");
+  std::filesystem::remove(broken.path() / step_name(18));
+  try {
+    run(broken, -1, true);
+    FAIL() << "there was nothing left to go on from";
+  } catch (const CheckpointError& error) {
+    EXPECT_THAT(error.advice(), testing::HasSubstr("no older checkpoint is left"));
+  }
+}
 
 TEST(OrderedResume, GoesOnInAnotherLayoutWithTheBitsOfOneRank) {
   const TemporaryDirectory whole, broken;

@@ -15,14 +15,6 @@ using testing::HasSubstr;
 const std::string kMpirun =
     std::string(SWITCHYARD_MPIRUN) + " --oversubscribe --bind-to none --mca mpi_yield_when_idle 1";
 
-std::vector<double> losses(const Program& program) {
-  std::vector<double> values;
-  for (const nlohmann::json& line : program.metrics()) {
-    if (line.contains("loss")) values.push_back(line["loss"]);
-  }
-  return values;
-}
-
 TEST(Ranks, TwoRanksHoldHalfTheExpertsAndGiveTheLossesOfOne) {
   const Program one, two;
   one.build_dataset();
@@ -35,7 +27,7 @@ TEST(Ranks, TwoRanksHoldHalfTheExpertsAndGiveTheLossesOfOne) {
   EXPECT_THAT(trained.out, HasSubstr("rows exchanged"));
   EXPECT_EQ(two.metrics().front()["start.ranks"], 2);
   EXPECT_GT(two.metrics().at(1)["rows_exchanged"], 0);
-  const std::vector<double> expected = losses(one), seen = losses(two);
+  const std::vector<double> expected = one.losses(), seen = two.losses();
   ASSERT_EQ(seen.size(), expected.size());
   for (size_t i = 0; i < seen.size(); ++i) EXPECT_NEAR(seen[i], expected[i], 1e-4) << i;
 }
@@ -95,6 +87,27 @@ TEST(Ranks, AGroupThatDoesNotDivideTheRanksIsRefused) {
   EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_THAT(outcome.err, HasSubstr("error: parallel.expert = 3 does not divide the 4 ranks"));
   EXPECT_THAT(outcome.err, HasSubstr("use 1, 2 or 4, or start 3 or 6 ranks"));
+}
+
+// mpirun hands SIGUSR1 on to its ranks.
+TEST(Ranks, ASignalEndsTheJobAfterACheckpointAndItGoesOn) {
+  const Program whole, stopped;
+  whole.build_dataset();
+  stopped.build_dataset();
+  const std::string train =
+      kMpirun + " -q -np 2 $SWITCHYARD train small.yaml --set train.evaluate_every=none ";
+  const Outcome outcome =
+      stopped.shell(train + "--set train.steps=100000 --set checkpoint.async=true & job=$!; " +
+                    kUntilTrained + "kill -USR1 $job; wait $job");
+  EXPECT_EQ(outcome.exit_code, 7) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("stopped by SIGUSR1 after step "));
+  const std::vector<double> before = stopped.losses();
+  const std::string last = std::to_string(before.size()), all = std::to_string(before.size() + 2);
+  EXPECT_THAT(outcome.out,
+              HasSubstr("checkpoints/step-" + std::string(8 - last.size(), '0') + last));
+  ASSERT_EQ(stopped.shell(train + "--set train.steps=" + all).exit_code, 0);
+  ASSERT_EQ(whole.shell(train + "--set train.steps=" + all).exit_code, 0);
+  EXPECT_EQ(stopped.losses(), whole.losses());
 }
 
 // Rank 1 reads another config, whose dataset isn't there.
