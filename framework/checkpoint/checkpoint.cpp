@@ -14,7 +14,9 @@
 
 namespace switchyard {
 
+namespace {
 using Path = std::filesystem::path;
+}
 
 // Shared by copies, which read the same files.
 struct Checkpoint::Headers {

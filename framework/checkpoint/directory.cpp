@@ -13,17 +13,17 @@
 
 namespace switchyard {
 
-static constexpr std::string_view kPrefix = "step-", kWriting = ".writing-",
-                                  kRemoving = ".removing-";
+static constexpr std::string_view kPrefix = "step-", kWritingMark = ".writing-",
+                                  kRemovingMark = ".removing-";
 
 std::string step_name(int64_t step) { return fmt::format("{}{:08}", kPrefix, step); }
 
 std::string writing_name(const std::string& name, const std::string& run_id) {
-  return fmt::format("{}{}{}", name, kWriting, run_id);
+  return fmt::format("{}{}{}", name, kWritingMark, run_id);
 }
 
 std::string removing_name(const std::string& name, const std::string& run_id) {
-  return fmt::format("{}{}{}", name, kRemoving, run_id);
+  return fmt::format("{}{}{}", name, kRemovingMark, run_id);
 }
 
 std::optional<int64_t> step_of(std::string_view name) {
@@ -39,14 +39,14 @@ std::optional<int64_t> step_of(std::string_view name) {
 
 bool is_unfinished(std::string_view name, std::string_view run_id) {
   if (!is_unfinished(name)) return false;
-  const std::string_view mark = name.find(kWriting) != name.npos ? kWriting : kRemoving;
+  const std::string_view mark = name.find(kWritingMark) != name.npos ? kWritingMark : kRemovingMark;
   return name.substr(name.find(mark) + mark.size()) == run_id;
 }
 
 bool is_unfinished(std::string_view name) {
   const size_t dot = name.find('.');
   if (dot == name.npos || !step_of(name.substr(0, dot))) return false;
-  return name.substr(dot).starts_with(kWriting) || name.substr(dot).starts_with(kRemoving);
+  return name.substr(dot).starts_with(kWritingMark) || name.substr(dot).starts_with(kRemovingMark);
 }
 
 void sync_directory(const std::filesystem::path& path, FileSystem& files) {
@@ -109,12 +109,34 @@ std::optional<CheckpointEntry> latest_checkpoint(const std::filesystem::path& di
   return entries.back();
 }
 
+std::vector<CheckpointEntry> superseded_checkpoints(std::vector<CheckpointEntry> entries,
+                                                    const SaveOptions& options) {
+  if (options.keep <= 0) return {};
+  std::erase_if(entries, [&](const CheckpointEntry& entry) {
+    return std::ranges::find(options.damaged, entry.step) != options.damaged.end();
+  });
+  const auto keep = static_cast<size_t>(options.keep);
+  entries.resize(entries.size() - std::min(keep, entries.size()));
+  std::erase_if(entries, [&](const CheckpointEntry& entry) {
+    return options.keep_every > 0 && entry.step % options.keep_every == 0;
+  });
+  return entries;
+}
+
+int remove_checkpoint(const std::filesystem::path& path, const std::string& run_id,
+                      FileSystem& files) {
+  // Renamed first: a crash in between leaves no half checkpoint under a whole one's name.
+  const auto doomed = path.parent_path() / removing_name(path.filename().string(), run_id);
+  const int error = files.rename(path, doomed);
+  return error != 0 ? error : remove_directory(doomed, files);
+}
+
 void remove_older_checkpoints(const std::filesystem::path& directory, int64_t step,
                               const SaveOptions& options, FileSystem& files) {
-  if (options.keep <= 0) return;
   const auto warn = [](const std::filesystem::path& path, const std::string& problem) {
     log_warning("an older checkpoint could not be removed: {}: {}", path.string(), problem);
   };
+  if (options.keep <= 0) return;
   std::vector<CheckpointEntry> entries;
   try {
     entries = list_checkpoints(directory, files);
@@ -122,18 +144,11 @@ void remove_older_checkpoints(const std::filesystem::path& directory, int64_t st
     warn(directory, error.summary());
     return;
   }
-  std::erase_if(entries, [&](const CheckpointEntry& entry) {
-    const auto& damaged = options.damaged;
-    return entry.step > step || std::ranges::find(damaged, entry.step) != damaged.end();
-  });
-  for (size_t i = 0; i + static_cast<size_t>(options.keep) < entries.size(); ++i) {
-    const CheckpointEntry& old = entries[i];
-    if (options.keep_every > 0 && old.step % options.keep_every == 0) continue;
-    // Renamed first: a crash in between leaves no half checkpoint under a whole one's name.
-    const auto doomed = directory / removing_name(step_name(old.step), options.run_id);
-    int error = files.rename(old.path, doomed);
-    if (error == 0) error = remove_directory(doomed, files);
-    if (error != 0) warn(old.path, std::generic_category().message(error));
+  std::erase_if(entries, [&](const CheckpointEntry& entry) { return entry.step > step; });
+  for (const CheckpointEntry& old : superseded_checkpoints(std::move(entries), options)) {
+    if (const int error = remove_checkpoint(old.path, options.run_id, files)) {
+      warn(old.path, std::generic_category().message(error));
+    }
   }
 }
 

@@ -11,6 +11,7 @@
 
 namespace switchyard {
 
+struct CheckpointEntry;
 struct SaveOptions;
 
 inline constexpr std::string_view kManifestName = "manifest.pb";
@@ -31,6 +32,14 @@ void make_directories(const std::filesystem::path& path, FileSystem& files);
 int remove_directory(const std::filesystem::path& path, FileSystem& files);
 // Throws as throw_file_error.
 void sync_directory(const std::filesystem::path& path, FileSystem& files);
+
+// Those of `entries`, sorted by step, that go by the options' keep, keep_every and damaged.
+std::vector<CheckpointEntry> superseded_checkpoints(std::vector<CheckpointEntry> entries,
+                                                    const SaveOptions& options);
+// Removes a whole checkpoint so that no half of it is ever taken for one. Returns 0 or the errno of
+// the first failure.
+int remove_checkpoint(const std::filesystem::path& path, const std::string& run_id,
+                      FileSystem& files);
 
 // Keeps the newest of those up to `step`, as SaveOptions say. Warns of what fails.
 void remove_older_checkpoints(const std::filesystem::path& directory, int64_t step,

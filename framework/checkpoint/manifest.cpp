@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/stubs/logging.h>
 
 #include <algorithm>
 #include <cstring>
@@ -44,7 +45,16 @@ bool has_unknown_fields(const google::protobuf::Message& message) {
   return false;
 }
 
+// Texts of a manifest go to a terminal.
+std::string without_controls(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return text;
+}
+
 bool parse(std::string_view bytes, google::protobuf::Message& message) {
+  const google::protobuf::LogSilencer silent;  // the caller says what is wrong
   google::protobuf::io::CodedInputStream stream(reinterpret_cast<const uint8_t*>(bytes.data()),
                                                 static_cast<int>(bytes.size()));
   stream.SetRecursionLimit(kMaxDepth);
@@ -55,11 +65,8 @@ class Decoder {
  public:
   explicit Decoder(const std::string& where) : where_(where) {}
 
-  [[noreturn]] void refuse(std::string problem) const {
-    for (char& c : problem) {
-      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';  // names go to a terminal
-    }
-    throw CheckpointError("bad manifest: " + problem, where_);
+  [[noreturn]] void refuse(const std::string& problem) const {
+    throw CheckpointError("bad manifest: " + without_controls(problem), where_);
   }
 
   Manifest decode(std::string_view bytes) const {
@@ -81,7 +88,7 @@ class Decoder {
       throw CheckpointError(
           fmt::format("the checkpoint's format is version {}, this program reads {}",
                       message.format_version(), kManifestFormat),
-          where_, fmt::format("use Switchyard {} or later", message.program_version()));
+          where_, "use Switchyard " + without_controls(message.program_version()) + " or later");
     }
     if (has_unknown_fields(message)) refuse("it holds fields that this program does not know");
     return plain(message);
@@ -90,7 +97,7 @@ class Decoder {
  private:
   Manifest plain(const proto::Manifest& message) const {
     Manifest manifest;
-    manifest.program_version = message.program_version();
+    manifest.program_version = without_controls(message.program_version());
     manifest.step = number(message.step(), "step");
     manifest.tokens_seen = number(message.tokens_seen(), "tokens_seen");
     manifest.sampler_position = number(message.sampler_position(), "sampler_position");

@@ -33,7 +33,12 @@ void VerifiedFile::read(uint64_t begin, uint64_t end,
                         const std::function<void(const std::byte*, size_t)>& take) {
   SWITCHYARD_CHECK(begin <= end && end <= record_.size_bytes, where(), ": ", begin, " to ", end);
   while (begin < end) {
-    load_chunk(begin / kChunkBytes);
+    const uint64_t chunk = begin / kChunkBytes;
+    if (chunk != chunk_ && !check_chunk(chunk)) {
+      const uint64_t first = chunk * kChunkBytes;
+      throw CheckpointError(damage(first, std::min(first + kChunkBytes, record_.size_bytes)),
+                            where(), kAdvice);
+    }
     const uint64_t offset = begin % kChunkBytes;
     const uint64_t piece = std::min(end - begin, bytes_.size() - offset);
     take(bytes_.data() + offset, piece);
@@ -50,39 +55,40 @@ std::string VerifiedFile::read_text(uint64_t begin, uint64_t end) {
   return text;
 }
 
-void VerifiedFile::load_chunk(uint64_t chunk) {
-  if (chunk == chunk_) return;
+bool VerifiedFile::check_chunk(uint64_t chunk) {
   chunk_ = UINT64_MAX;
   const uint64_t begin = chunk * kChunkBytes;
   const uint64_t end = std::min(begin + kChunkBytes, record_.size_bytes);
   bytes_.resize(end - begin);
   input_.read(begin, bytes_.data(), bytes_.size());
-  if (digest_of(bytes_.data(), bytes_.size()) != record_.chunks[chunk]) {
-    throw CheckpointError(fmt::format("the file is damaged between bytes {} and {}{}", begin, end,
-                                      damaged_tensors(begin, end)),
-                          where(), kAdvice);
-  }
+  if (digest_of(bytes_.data(), bytes_.size()) != record_.chunks[chunk]) return false;
   chunk_ = chunk;
+  return true;
 }
 
-// Which tensors of the damaged chunk differ from their own hashes.
-std::string VerifiedFile::damaged_tensors(uint64_t begin, uint64_t end) {
-  std::string names;
+std::string VerifiedFile::damage(uint64_t begin, uint64_t end) {
+  std::string text = fmt::format("the file is damaged between bytes {} and {}", begin, end);
+  bool is_first = true;
   for (const ManifestTensor& tensor : manifest_.tensors) {
     for (const TensorSlice& slice : tensor.slices) {
       if (slice.file != record_.name || slice.end <= begin || slice.begin >= end) continue;
-      std::vector<std::byte> piece(std::min(kChunkBytes, slice.end - slice.begin));
-      Hasher hasher;
-      for (uint64_t at = slice.begin; at < slice.end; at += piece.size()) {
-        const size_t size = std::min<uint64_t>(piece.size(), slice.end - at);
-        input_.read(at, piece.data(), size);
-        hasher.add(piece.data(), size);
+      const auto [known, is_new] = damaged_.try_emplace(&slice, false);
+      if (is_new) {
+        std::vector<std::byte> piece(std::min(kChunkBytes, slice.end - slice.begin));
+        Hasher hasher;
+        for (uint64_t at = slice.begin; at < slice.end; at += piece.size()) {
+          const size_t size = std::min<uint64_t>(piece.size(), slice.end - at);
+          input_.read(at, piece.data(), size);
+          hasher.add(piece.data(), size);
+        }
+        known->second = hasher.digest() != slice.digest;
       }
-      if (hasher.digest() == slice.digest) continue;
-      names += fmt::format("{}tensor \"{}\"", names.empty() ? ", in " : ", ", tensor.name);
+      if (!known->second) continue;
+      text += fmt::format("{} tensor \"{}\"", is_first ? ", in" : ",", tensor.name);
+      is_first = false;
     }
   }
-  return names;
+  return text;
 }
 
 }  // namespace switchyard

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,15 +27,19 @@ class VerifiedFile {
             const std::function<void(const std::byte* data, size_t size_bytes)>& take);
   std::string read_text(uint64_t begin, uint64_t end);
 
- private:
-  void load_chunk(uint64_t chunk);
-  std::string damaged_tensors(uint64_t begin, uint64_t end);
+  // Reads the chunk: whether it is as its hash says. Throws CheckpointError where reading fails.
+  bool check_chunk(uint64_t chunk);
+  // "the file is damaged between bytes 0 and 1048576, in tensor "a"": which tensors there differ
+  // from their own hashes. Throws CheckpointError where reading fails.
+  std::string damage(uint64_t begin, uint64_t end);
 
+ private:
   const Manifest& manifest_;
   const ManifestFile& record_;
   FileInput input_;
   std::vector<std::byte> bytes_;  // of chunk_
   uint64_t chunk_ = UINT64_MAX;
+  std::map<const TensorSlice*, bool> damaged_;  // those that were looked at
 };
 
 }  // namespace switchyard

@@ -48,6 +48,13 @@ CommandLine::Verb& CommandLine::Verb::optional_positional(const std::string& nam
   return *this;
 }
 
+CommandLine::Verb& CommandLine::Verb::positionals(const std::string& name,
+                                                  std::vector<std::string>& values,
+                                                  const std::string& meaning) {
+  as_app(app_).add_option(name, values, meaning)->required();
+  return *this;
+}
+
 CommandLine::Verb& CommandLine::Verb::option(const std::string& flag, std::string& value,
                                              const std::string& value_name,
                                              const std::string& meaning) {

@@ -22,6 +22,9 @@ class CommandLine {
     Verb& positional(const std::string& name, std::string& value, const std::string& meaning);
     Verb& optional_positional(const std::string& name, std::string& value,
                               const std::string& meaning);
+    // At least one.
+    Verb& positionals(const std::string& name, std::vector<std::string>& values,
+                      const std::string& meaning);
     Verb& option(const std::string& flag, std::string& value, const std::string& value_name,
                  const std::string& meaning);
     // May be given several times.

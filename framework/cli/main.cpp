@@ -16,6 +16,8 @@ static int run_program(int argc, char** argv) {
   add_logits(line);
   add_report(line);
   add_verify(line);
+  add_checkpoint(line);
+  add_average(line);
   add_doctor(line);
   add_help(line);
   add_version(line);

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/directory.h"
 #include "registry/devices.h"
 
 namespace switchyard {
@@ -15,6 +16,7 @@ RunDirectory run_directory(const Config& config) {
 
 std::filesystem::path checkpoint_at(const std::filesystem::path& path) {
   if (path.empty()) return {};
+  if (std::filesystem::exists(path / kManifestName)) return path;
   for (const std::filesystem::path& directory : {path / "checkpoints", path}) {
     if (const auto latest = latest_checkpoint(directory)) return latest->path;
   }

@@ -19,6 +19,8 @@ void add_generate(CommandLine& line);
 void add_logits(CommandLine& line);
 void add_report(CommandLine& line);
 void add_verify(CommandLine& line);
+void add_checkpoint(CommandLine& line);
+void add_average(CommandLine& line);
 void add_doctor(CommandLine& line);
 void add_config(CommandLine& line);
 void add_init(CommandLine& line);

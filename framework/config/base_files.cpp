@@ -110,8 +110,10 @@ YamlNode read_with_bases(const std::string& text, const std::string& file,
 
 std::optional<std::string> read_config_text(const std::filesystem::path& path) {
   std::error_code error;
+  // Asked first: opening a named pipe would wait for somebody to write.
+  if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
   std::ifstream stream(path, std::ios::binary);
-  if (!std::filesystem::is_regular_file(path, error) || !stream) return std::nullopt;
+  if (!stream) return std::nullopt;
   std::string text(kMaxYamlBytes + 1, '\0');
   stream.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(stream.gcount()));

@@ -29,6 +29,8 @@ static_assert(kTypes.size() == static_cast<size_t>(StoredType::kBool) + 1);
 
 constexpr uint64_t kLengthBytes = 8;
 constexpr int kMaxUnknownDepth = 32;  // of a field that the format doesn't know
+constexpr size_t kMaxDimensions = 64;
+constexpr size_t kMaxWarnings = 10;
 
 // Reads {"__metadata__": {text: text}, name: {"dtype", "shape", "data_offsets"}, ...}.
 // Offsets come out relative to the data.
@@ -99,7 +101,7 @@ class HeaderEvents : public JsonEvents {
       case Place::kEntry:
         if (!fields_.insert(key).second) return fail(in_entry(fmt::format("two of \"{}\"", key)));
         field_ = key;
-        if (is_unknown_field()) {
+        if (is_unknown_field() && header_.warnings.size() < kMaxWarnings) {
           header_.warnings.push_back(in_entry(fmt::format("unknown field \"{}\"", key)));
         }
         return true;
@@ -124,10 +126,14 @@ class HeaderEvents : public JsonEvents {
 
   bool number_unsigned(uint64_t value) override {
     if (place_ == Place::kShape) {
+      if (entry_.shape.size() == kMaxDimensions) {
+        return fail(in_entry(fmt::format("more than {} dimensions", kMaxDimensions)));
+      }
       entry_.shape.push_back(value);
       return true;
     }
     if (place_ == Place::kOffsets) {
+      if (offsets_.size() == 2) return fail(in_entry("data_offsets holds more than 2 numbers"));
       offsets_.push_back(value);
       return true;
     }

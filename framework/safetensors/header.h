@@ -67,7 +67,7 @@ struct SafetensorsHeader {
   std::vector<StoredTensor> tensors;            // in the order of their bytes
   std::map<std::string, std::string> metadata;  // "__metadata__"
   uint64_t data_begin = 0;                      // where the first tensor's bytes start
-  std::vector<std::string> warnings;            // unknown fields
+  std::vector<std::string> warnings;            // the first unknown fields
 };
 
 // A header larger than this is refused.

@@ -14,6 +14,7 @@
 #include "collectives/threaded.h"
 #include "safetensors/safetensors.h"
 #include "support/faulty_file_system.h"
+#include "support/memory_file_system.h"
 #include "support/temporary_directory.h"
 
 namespace switchyard {
@@ -26,7 +27,9 @@ class Faults : public testing::Test {
   Faults()
       : world_(make_single_collectives()),
         groups_(make_groups(*world_, 1)),
-        model_(groups_, DType::kFloat32, 2) {}
+        model_(groups_, DType::kFloat32, 2) {
+    std::ofstream(tokenizer_) << "pieces";
+  }
 
   std::filesystem::path save(int64_t step, int64_t keep = 0) {
     FaultyFileSystem without_faults;
@@ -38,7 +41,9 @@ class Faults : public testing::Test {
   std::filesystem::path save(int64_t step, const SaveOptions& options,
                              FileSystem& files = FileSystem::real()) {
     model_.fill(step);
-    return save_checkpoint(checkpoints(), model_.state(step), groups_, options, files);
+    CheckpointState state = model_.state(step);
+    state.tokenizer = tokenizer_;
+    return save_checkpoint(checkpoints(), state, groups_, options, files);
   }
   // The same while the weights change.
   void save_behind(int64_t step, int64_t keep, FileSystem& files) {
@@ -69,6 +74,7 @@ class Faults : public testing::Test {
   }
 
   TemporaryDirectory directory_;
+  const std::filesystem::path tokenizer_ = directory_.path() / "a-tokenizer";
   std::unique_ptr<Collectives> world_;
   Groups groups_;
   SmallModel model_;
@@ -116,6 +122,7 @@ TEST_F(Faults, EveryCallFailingInTurnLeavesAGoodCheckpoint) {
         const auto expected = error == ENOSPC ? ExitCode::kNoSpace : ExitCode::kBadCheckpoint;
         EXPECT_EQ(e.exit_code(), expected) << call;
         EXPECT_FALSE(e.where().empty()) << call;
+        EXPECT_THAT(e.summary(), HasSubstr(std::strerror(error))) << call;
       }
       failed = files.failed();
       const auto latest = latest_checkpoint(checkpoints());
@@ -388,6 +395,145 @@ TEST_P(FaultsOfARank, ReachAllAndLeaveTheCheckpointBefore) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Slices, FaultsOfARank, testing::Values(1, 3));
+
+// The kinds of calls that a save makes, so that the tests above fail each of them.
+TEST_F(Faults, ASaveMakesCallsOfEveryKind) {
+  save(1);
+  FaultyFileSystem files;
+  save(2, 1, files);
+  const std::set<std::string> kinds(files.record().begin(), files.record().end());
+  EXPECT_THAT(kinds, testing::IsSupersetOf({"create", "write", "sync", "close", "open", "read",
+                                            "make_directory", "sync_directory", "list", "rename",
+                                            "remove"}));
+}
+
+const std::filesystem::path kMemoryRun = "/runs/checkpoints";
+
+// Several ranks at work, in memory. Everything is done by all of them.
+struct RanksInMemory {
+  int ranks = 1, group = 1, slices = 1;
+
+  // The model is filled as after `content`, whatever the step.
+  void save(FileSystem& files, int64_t step, int64_t content, int64_t keep) const {
+    run_threaded_ranks(ranks, [&](Collectives& world) {
+      const Groups groups = make_groups(world, group, slices);
+      SmallModel model(groups, DType::kFloat32, 2);
+      model.fill(content);
+      save_checkpoint(kMemoryRun, model.state(step), groups, {.run_id = "test", .keep = keep},
+                      files);
+    });
+  }
+};
+
+// What the latest checkpoint holds, of some contents: 0 if it doesn't load or holds none of them.
+int64_t latest_content(FileSystem& files, const std::vector<int64_t>& contents) {
+  const auto world = make_single_collectives();
+  const Groups groups = make_groups(*world, 1);
+  SmallModel model(groups, DType::kFloat32, 2);
+  try {
+    const auto latest = latest_checkpoint(kMemoryRun, files);
+    if (!latest) return 0;
+    Checkpoint::open(latest->path, files).load(model.weights(), model.optimizer(), *world);
+  } catch (const Error& error) {
+    ADD_FAILURE() << error.what();
+    return 0;
+  }
+  for (const int64_t content : contents) {
+    if (model.difference(content).empty()) return content;
+  }
+  return 0;
+}
+
+// Every call of every rank fails in turn: all ranks hear of it, and of the same error.
+TEST(FaultsOfRanks, EveryCallFailingInTurnLeavesTheCheckpointBefore) {
+  const RanksInMemory job{.ranks = 3, .group = 3, .slices = 1};
+  MemoryFileSystem pristine;
+  job.save(pristine, 1, 1, 0);
+  for (const int error : {ENOSPC, EIO}) {
+    bool failed = false;
+    fail_every_call(
+        [&](int64_t call) {
+          MemoryFileSystem memory(pristine);
+          FaultyFileSystem files(call, error, {}, false, memory);
+          std::atomic<int> threw = 0;
+          const auto expected = error == ENOSPC ? ExitCode::kNoSpace : ExitCode::kBadCheckpoint;
+          run_threaded_ranks(job.ranks, [&](Collectives& world) {
+            const Groups groups = make_groups(world, job.group);
+            SmallModel model(groups, DType::kFloat32, 2);
+            model.fill(2);
+            try {
+              save_checkpoint(kMemoryRun, model.state(2), groups, {.run_id = "test", .keep = 1},
+                              files);
+            } catch (const Error& e) {
+              ++threw;
+              EXPECT_EQ(e.exit_code(), expected) << call;
+              EXPECT_THAT(e.summary(), HasSubstr(std::strerror(error))) << call;
+              EXPECT_THAT(e.where(), HasSubstr(kMemoryRun.string())) << call;
+            }
+          });
+          failed = files.failed();
+          EXPECT_TRUE(threw == 0 || threw == job.ranks) << call << ": " << threw;
+          const int64_t content = latest_content(memory, {1, 2});
+          // After the last rename the new one may stand there though its name isn't synced.
+          EXPECT_EQ(content, threw == 0 ? 2 : content == 2 ? 2 : 1) << call;
+          job.save(memory, 3, 3, 1);
+          std::vector<std::string> names;
+          memory.list(kMemoryRun, names);
+          EXPECT_EQ(names, std::vector<std::string>{"step-00000003"}) << call;
+        },
+        failed);
+  }
+}
+
+// The world stops between any two calls of a save, and what wasn't synced is lost or not.
+struct CrashCase {
+  std::string name;
+  RanksInMemory job;
+  int64_t old_step, new_step, keep;
+};
+void PrintTo(const CrashCase& crash, std::ostream* out) { *out << crash.name; }
+
+class Crashes : public testing::TestWithParam<CrashCase> {};
+
+TEST_P(Crashes, LeaveTheOldCheckpointOrTheNewOne) {
+  const auto& [name, job, old_step, new_step, keep] = GetParam();
+  constexpr int64_t kOld = 1, kNew = 2;
+  MemoryFileSystem files;
+  job.save(files, old_step, kOld, 0);
+  files.start_recording();
+  job.save(files, new_step, kNew, keep);
+  const size_t calls = files.recorded();
+  EXPECT_GT(calls, 25u);
+  std::set<std::string> seen;
+  std::map<int64_t, int64_t> found;
+  for (size_t stop = 0; stop <= calls; ++stop) {
+    files.for_each_crash(stop, seen, [&](MemoryFileSystem& disk) {
+      const int64_t content = latest_content(disk, {kOld, kNew});
+      EXPECT_NE(content, 0) << "after " << stop << " of " << calls << " calls";
+      // The run goes on from there.
+      if (found[content]++ % 10 != 0) return;
+      job.save(disk, 9, 3, 1);
+      EXPECT_EQ(latest_content(disk, {3}), 3) << "after " << stop << " of " << calls << " calls";
+    });
+  }
+  EXPECT_GT(found[kOld], 20);
+  EXPECT_GT(found[kNew], 0);
+  // Once a save has returned nothing can take it away.
+  seen.clear();
+  files.for_each_crash(calls, seen, [&](MemoryFileSystem& disk) {
+    EXPECT_EQ(latest_content(disk, {kOld, kNew}), kNew);
+  });
+}
+
+const CrashCase kCrashes[] = {
+    {"one_rank", {}, 1, 2, 0},
+    {"one_rank_that_keeps_one", {}, 1, 2, 1},
+    {"one_rank_that_replaces_a_step", {}, 2, 2, 0},
+    {"three_ranks", {.ranks = 3, .group = 3, .slices = 1}, 1, 2, 1},
+    {"two_slices_each", {.ranks = 2, .group = 2, .slices = 2}, 1, 2, 1},
+};
+INSTANTIATE_TEST_SUITE_P(All, Crashes, testing::ValuesIn(kCrashes),
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace switchyard

@@ -102,6 +102,8 @@ TEST(Manifest, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(decode_error(sealed(body + number(12, 1))), HasSubstr("does not know"));
   EXPECT_THAT(decode_error(sealed(small_body(number(7, 1)))), HasSubstr("does not know"));
   EXPECT_THAT(decode_error(sealed(small_body("", 2))), HasSubstr("version 2"));
+  EXPECT_THAT(decode_error(sealed(number(1, 2) + bytes(2, "\x1b[2J\n7"))),
+              HasSubstr("use Switchyard ?[2J?7 or later"));
   EXPECT_THAT(decode_error(sealed(body + number(3, uint64_t{1} << 63))), HasSubstr("step"));
   EXPECT_THAT(decode_error(sealed(body + bytes(8, "short"))), HasSubstr("config_hash"));
   EXPECT_THAT(decode_error(sealed(body + bytes(11, bytes(3, "short")))), HasSubstr("hashes"));

@@ -27,6 +27,12 @@ std::string entry(const std::string& dtype, const std::string& shape, const std:
   return R"({"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
 }
 
+std::string repeated(const std::string& text, int times) {
+  std::string all;
+  for (int i = 0; i < times; ++i) all += text;
+  return all;
+}
+
 std::string ten_aliases() {
   std::string json = "{";
   for (int i = 0; i < 10; ++i) {
@@ -122,7 +128,11 @@ const Case kOurs[] = {
     {"negative_offset", file_with("{\"a\":" + entry("F32", "[1]", "[-0,4]") + "}", 4),
      "data_offsets"},
     {"three_offsets", file_with("{\"a\":" + entry("F32", "[1]", "[0,4,4]") + "}", 4),
-     "3 numbers, not 2"},
+     "more than 2 numbers"},
+    {"one_offset", file_with("{\"a\":" + entry("F32", "[1]", "[4]") + "}", 4), "1 numbers, not 2"},
+    {"many_dimensions",
+     file_with("{\"a\":" + entry("U8", "[1" + repeated(",1", 64) + "]", "[0,1]") + "}", 1),
+     "\"a\": more than 64 dimensions"},
     {"name_twice", file_with("{\"a\":" + kGood + ",\"a\":" + kGood + "}", 4),
      "\"a\" stands there twice"},
     {"name_twice_escaped", file_with("{\"a\":" + kGood + ",\"\\u0061\":" + kGood + "}", 4),

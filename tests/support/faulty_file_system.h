@@ -1,5 +1,5 @@
-// The real file system with faults: fails the n-th call, or every call from the n-th on, and keeps
-// a record of the calls. Syncing does not wait for the disk.
+// The real file system, or another one, with faults: fails the n-th call, or every call from the
+// n-th on, and keeps a record of the calls. Syncing does not wait for the disk.
 #pragma once
 
 #include <mutex>
@@ -20,8 +20,12 @@ class FaultyFileSystem : public FileSystem {
   // Calls are counted from 0 over all threads. Calls of `kinds` only, if given: "write", "sync",
   // ...
   FaultyFileSystem(int64_t fail_at, int error, std::set<std::string> kinds = {},
-                   bool from_there_on = false)
-      : fail_at_(fail_at), error_(error), kinds_(std::move(kinds)), from_there_on_(from_there_on) {}
+                   bool from_there_on = false, FileSystem& below = FileSystem::real())
+      : below_(below),
+        fail_at_(fail_at),
+        error_(error),
+        kinds_(std::move(kinds)),
+        from_there_on_(from_there_on) {}
 
   int64_t calls() const { return calls_; }
   bool failed() const { return failed_; }
@@ -29,42 +33,42 @@ class FaultyFileSystem : public FileSystem {
   const std::vector<std::string>& record() const { return record_; }
 
   int create(const Path& path, int& file) override {
-    return fault("create") ? error_ : real().create(path, file);
+    return fault("create") ? error_ : below_.create(path, file);
   }
   int write(int file, const void* data, size_t size_bytes, size_t& written) override {
-    return fault("write") ? error_ : real().write(file, data, size_bytes, written);
+    return fault("write") ? error_ : below_.write(file, data, size_bytes, written);
   }
   int sync(int) override { return fault("sync") ? error_ : 0; }
   int close(int file) override {
-    const int error = real().close(file);  // as in the system: a failing close closes
+    const int error = below_.close(file);  // as in the system: a failing close closes
     return fault("close") ? error_ : error;
   }
   int open(const Path& path, Links links, int& file, uint64_t& size_bytes) override {
-    return fault("open") ? error_ : real().open(path, links, file, size_bytes);
+    return fault("open") ? error_ : below_.open(path, links, file, size_bytes);
   }
   int read(int file, uint64_t offset, void* data, size_t size_bytes, size_t& read) override {
-    return fault("read") ? error_ : real().read(file, offset, data, size_bytes, read);
+    return fault("read") ? error_ : below_.read(file, offset, data, size_bytes, read);
   }
   int map(int file, uint64_t size_bytes, const std::byte*& data) override {
-    return fault("map") ? error_ : real().map(file, size_bytes, data);
+    return fault("map") ? error_ : below_.map(file, size_bytes, data);
   }
   void unmap(const std::byte* data, uint64_t size_bytes) noexcept override {
-    real().unmap(data, size_bytes);
+    below_.unmap(data, size_bytes);
   }
   int make_directory(const Path& path) override {
-    return fault("make_directory") ? error_ : real().make_directory(path);
+    return fault("make_directory") ? error_ : below_.make_directory(path);
   }
   int sync_directory(const Path&) override { return fault("sync_directory") ? error_ : 0; }
   int list(const Path& path, std::vector<std::string>& names) override {
-    return fault("list") ? error_ : real().list(path, names);
+    return fault("list") ? error_ : below_.list(path, names);
   }
   int rename(const Path& from, const Path& to) override {
-    return fault("rename") ? error_ : real().rename(from, to);
+    return fault("rename") ? error_ : below_.rename(from, to);
   }
   int exchange(const Path& a, const Path& b) override {
-    return fault("exchange") ? error_ : real().exchange(a, b);
+    return fault("exchange") ? error_ : below_.exchange(a, b);
   }
-  int remove(const Path& path) override { return fault("remove") ? error_ : real().remove(path); }
+  int remove(const Path& path) override { return fault("remove") ? error_ : below_.remove(path); }
 
  private:
   bool fault(const std::string& kind) {
@@ -77,6 +81,7 @@ class FaultyFileSystem : public FileSystem {
     return fails;
   }
 
+  FileSystem& below_ = FileSystem::real();
   std::mutex mutex_;
   std::optional<int64_t> fail_at_;
   int error_ = 0;

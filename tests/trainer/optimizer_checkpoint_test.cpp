@@ -1,4 +1,4 @@
-// The state of every optimizer from one layout's checkpoint to another's, bit by bit.
+// Weights and the state of every optimizer from one layout's checkpoint to another's, bit by bit.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -129,6 +129,96 @@ TEST(OptimizerCheckpoints, MoveBetweenLayouts) {
         EXPECT_EQ(run(to, optimizer, directory.path(), 0), saved)
             << from.text() << " to " << to.text();
       }
+    }
+  }
+}
+
+// Everything random is on, and ordered sums.
+constexpr const char* kOrderedConfig = R"(
+name: pairs
+seed: 7
+device: cpu
+model: {d_model: 16, d_kv: 8, d_ff: 24, heads: 2, encoder_layers: 1,
+        decoder_layers: 1, dropout: 0.1, relative_attention: {buckets: 8, max_distance: 10}}
+moe:
+  experts: 5
+  group_sequences: 2
+  capacity: {train_factor: 1.0, min_tokens: 1, priority: random}
+  encoder: {layers: all, router: {type: switch, jitter: 0.05}}
+  decoder: {layers: all, router: {type: switch, jitter: 0.05}}
+train: {steps: 30, batch_sequences: 16, reduction: ordered}
+optimizer: {type: adamw}
+schedule: {type: linear_warmup_cosine, learning_rate: 0.003, warmup_steps: 5}
+)";
+constexpr int64_t kBefore = 3, kAfter = 20;
+
+struct OrderedLayout {
+  int ranks, expert_group;
+  bool sharded;  // the optimizer's state
+
+  std::string text() const {
+    return std::to_string(ranks) + "x" + std::to_string(expert_group) + (sharded ? " sharded" : "");
+  }
+};
+constexpr OrderedLayout kOrderedLayouts[] = {{1, 1, false}, {2, 1, true}, {2, 2, false},
+                                             {3, 1, true},  {4, 2, true}, {4, 4, false},
+                                             {8, 2, false}, {8, 4, true}};
+
+struct Course {
+  TensorsByName begin, end;
+  std::vector<double> losses;
+};
+
+// Goes on from what the directory has, if anything, for so many steps; then saves if asked.
+Course go_on(const OrderedLayout& layout, const std::filesystem::path& directory, int64_t steps,
+             bool saves) {
+  Snapshot begin, end;
+  Course course;
+  run_threaded_ranks(layout.ranks, [&](Collectives& world) {
+    const Config config =
+        parse_config(kOrderedConfig, "pairs.yaml",
+                     {"parallel.expert=" + std::to_string(layout.expert_group),
+                      std::string("optimizer.shard=") + (layout.sharded ? "true" : "false")},
+                     choice_tables());
+    const RandomSource source(11, 7, 128);
+    RunParts parts(config, 128, world, 1);
+    RunCheckpoints checkpoints(
+        {.directory = directory, .run_id = "pairs", .seed = 7, .batch_sequences = 16},
+        parts.weights, *parts.optimizer, parts.groups);
+    const Progress progress = checkpoints.start();
+    begin.add(parts);
+    TrainStep step(
+        {*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule, source},
+        step_options(config, parts.layout));
+    for (int64_t i = progress.steps; i < progress.steps + steps; ++i) {
+      const double loss = step.run(i).loss;
+      if (world.rank() == 0) course.losses.push_back(loss);
+    }
+    if (saves) checkpoints.save({.steps = progress.steps + steps, .target_tokens = 1});
+    end.add(parts);
+  });
+  course.begin = begin.tensors();
+  course.end = end.tensors();
+  return course;
+}
+
+// 64 ordered pairs of layouts.
+TEST(OrderedCheckpoints, OfEveryLayoutGoOnInEveryOtherWithTheSameBits) {
+  const TemporaryDirectory none;
+  const OrderedLayout one{1, 1, false};
+  const TensorsByName saved = go_on(one, none.path(), kBefore, false).end;
+  const Course whole = go_on(one, none.path(), kBefore + kAfter, false);
+  EXPECT_NE(whole.end, saved);
+  const std::vector<double> losses(whole.losses.begin() + kBefore, whole.losses.end());
+  for (const OrderedLayout& from : kOrderedLayouts) {
+    const TemporaryDirectory directory;
+    go_on(from, directory.path(), kBefore, true);
+    for (const OrderedLayout& to : kOrderedLayouts) {
+      SCOPED_TRACE(from.text() + " to " + to.text());
+      const Course further = go_on(to, directory.path(), kAfter, false);
+      EXPECT_TRUE(further.begin == saved);
+      EXPECT_TRUE(further.end == whole.end);
+      EXPECT_EQ(further.losses, losses);
     }
   }
 }
