@@ -14,6 +14,7 @@ static int run_program(int argc, char** argv) {
   add_eval(line);
   add_generate(line);
   add_logits(line);
+  add_convert(line);
   add_report(line);
   add_verify(line);
   add_checkpoint(line);

@@ -24,6 +24,7 @@ void add_average(CommandLine& line);
 void add_doctor(CommandLine& line);
 void add_config(CommandLine& line);
 void add_init(CommandLine& line);
+void add_convert(CommandLine& line);
 void add_help(CommandLine& line);
 void add_version(CommandLine& line);
 

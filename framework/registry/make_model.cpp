@@ -114,11 +114,6 @@ QkNorm qk_norm_of(ModelConfig::QkNorm norm) {
   return QkNorm::kNone;
 }
 
-Initialisation initialisation_of(const ModelConfig& model) {
-  if (model.is_decoder_only()) return {.deviation = model.init_deviation};
-  return {.scale = model.init_scale};
-}
-
 // What every layer of the model is built with.
 class ModelBuilder {
  public:
@@ -289,6 +284,11 @@ class ModelBuilder {
 };
 
 }  // namespace
+
+Initialisation initialisation_of(const ModelConfig& model) {
+  if (model.is_decoder_only()) return {.deviation = model.init_deviation};
+  return {.scale = model.init_scale};
+}
 
 DType precision_of(const Config& config) {
   switch (config.train.precision) {
