@@ -1,7 +1,7 @@
 """Has transformers load what `switchyard convert` writes: no key missing, none unexpected, the same logits.
 
-Run: python check_export.py ../../build/release/switchyard   (versions: requirements.txt). Writes
-export.json; everything it states it asserts.
+Run: python check_export.py ../../build/release/switchyard [NAME...]   (versions: requirements.txt).
+Leaves out the folders NAME. Writes export.json; everything it states it asserts.
 """
 
 import json

@@ -3,46 +3,39 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "config/resolve.h"
+#include "conversion/model_source.h"
 #include "models/decoder_lm.h"
 #include "models/hf_model.h"
 #include "registry/choices.h"
 #include "registry/make_model.h"
+#include "support/configured_model.h"
 #include "support/finite_differences.h"
 
 namespace switchyard::test {
 namespace {
 
-// The model of a config on one rank.
-class ConfiguredModel {
+// The model of a config on one rank, computed with `arithmetic`.
+class ModelUnderTest : public ConfiguredModel {
  public:
-  ConfiguredModel(const Arithmetic& arithmetic, const std::string& yaml, int64_t vocabulary)
-      : config_(parse_config(yaml, "test.yaml", {}, choice_tables())),
-        world_(make_single_collectives()),
-        groups_(make_groups(*world_, 1)),
-        kernels_(arithmetic.make_kernels()),
-        workspace_(*kernels_, groups_, 3) {
-    config_.train.precision = arithmetic.dtype == DType::kFloat64
-                                  ? TrainConfig::Precision::kFloat64
-                                  : TrainConfig::Precision::kFloat32;
-    model_ = make_model(config_, vocabulary, *kernels_, groups_);
-  }
+  ModelUnderTest(const Arithmetic& arithmetic, Config config, int64_t vocabulary)
+      : ConfiguredModel(arithmetic.make_kernels(), in(arithmetic, std::move(config)), vocabulary) {}
+  ModelUnderTest(const Arithmetic& arithmetic, const std::string& yaml, int64_t vocabulary)
+      : ModelUnderTest(arithmetic, parse_config(yaml, "test.yaml", {}, choice_tables()),
+                       vocabulary) {}
 
-  Model& model() { return *model_; }
-  DecoderLm& decoder_lm() { return dynamic_cast<DecoderLm&>(*model_); }
-  LayerContext context(bool training = false) { return workspace_.context(training, 5); }
-  Memory& memory() { return kernels_->memory(); }
-  void release() { workspace_.release(); }
+  DecoderLm& decoder_lm() { return dynamic_cast<DecoderLm&>(model()); }
 
  private:
-  Config config_;
-  std::unique_ptr<Collectives> world_;
-  Groups groups_;
-  std::unique_ptr<Kernels> kernels_;
-  Workspace workspace_;
-  std::unique_ptr<Model> model_;
+  static Config in(const Arithmetic& arithmetic, Config config) {
+    config.train.precision = arithmetic.dtype == DType::kFloat64 ? TrainConfig::Precision::kFloat64
+                                                                 : TrainConfig::Precision::kFloat32;
+    return config;
+  }
 };
 
 // Sequences as a decoder-only model reads them.
@@ -73,8 +66,6 @@ class DecoderBatch {
 
 struct HfDecoder {
   std::string folder;
-  bool mixtral = false;  // names as Mixtral's
-  const char* qk_norm = "none";
 };
 void PrintTo(const HfDecoder& model, std::ostream* out) { *out << model.folder; }
 
@@ -93,54 +84,10 @@ int64_t experts_of(const nlohmann::json& hf) {
 }
 
 //   load_balance  coefficient of the loss
-std::string yaml_of(const HfDecoder& model, int load_balance = 1) {
-  const nlohmann::json hf = hf_config(model);
-  const int64_t width = hf["hidden_size"], heads = hf["num_attention_heads"];
-  std::ostringstream yaml;
-  yaml << std::boolalpha;
-  yaml << "device: reference\nmodel: {type: decoder_lm, activation: swiglu, dropout: 0, d_model: "
-       << width << ", heads: " << heads << ", kv_heads: " << hf["num_key_value_heads"]
-       << ", d_kv: " << hf.value("head_dim", width / heads)
-       << ", d_ff: " << hf.value("moe_intermediate_size", hf["intermediate_size"].get<int64_t>())
-       << ", layers: " << hf["num_hidden_layers"] << ", rope_theta: " << hf["rope_theta"]
-       << ", norm_epsilon: " << hf["rms_norm_eps"] << ", qk_norm: " << model.qk_norm
-       << ", tie_embeddings: " << hf["tie_word_embeddings"];
-  if (hf.contains("sliding_window") && hf["sliding_window"].is_number()) {
-    yaml << ", sliding_window: " << hf["sliding_window"];
-  }
-  yaml << "}\ndata: {task: causal}\nmoe: {experts: " << experts_of(hf)
-       << ", layers: all, capacity: {overflow: dropless}, losses: {load_balance: {coef: "
-       << load_balance << "}}, "
-       << "router: {type: top_k, top_k: " << hf["num_experts_per_tok"]
-       << ", normalize: " << hf.value("norm_topk_prob", true) << "}}\n";
-  return yaml.str();
-}
-
-std::string hf_decoder_name(const HfDecoder& model, const std::string& name) {
-  const std::map<std::string, std::string> whole = {{"embedding", "model.embed_tokens.weight"},
-                                                    {"lm_head", "lm_head.weight"},
-                                                    {"decoder.final_norm", "model.norm.weight"}};
-  if (whole.contains(name)) return whole.at(name);
-  const std::string block = "decoder.block.";
-  SWITCHYARD_CHECK(name.starts_with(block), "unknown weight ", name);
-  const size_t dot = name.find('.', block.size());
-  const std::string layer = "model.layers." + name.substr(block.size(), dot - block.size()) + ".";
-  const std::string part = name.substr(dot + 1), mlp = model.mixtral ? "block_sparse_moe." : "mlp.";
-  if (part == "self_attention_norm") return layer + "input_layernorm.weight";
-  if (part == "ffn_norm") return layer + "post_attention_layernorm.weight";
-  if (part == "moe.router") return layer + mlp + "gate.weight";
-  const std::string last = part.substr(part.rfind('.') + 1);
-  if (part.starts_with("self_attention.")) {
-    return layer + "self_attn." + last + (last.size() == 1 ? "_proj" : "") + ".weight";
-  }
-  const std::string expert = "moe.expert.";
-  SWITCHYARD_CHECK(part.starts_with(expert), "unknown weight ", name);
-  const std::string number = part.substr(expert.size(), part.rfind('.') - expert.size());
-  const std::map<std::string, std::string> matrix =
-      model.mixtral ? std::map<std::string, std::string>{{"wg", "w1"}, {"wo", "w2"}, {"wi", "w3"}}
-                    : std::map<std::string, std::string>{
-                          {"wg", "gate_proj"}, {"wo", "down_proj"}, {"wi", "up_proj"}};
-  return layer + mlp + "experts." + number + "." + matrix.at(last) + ".weight";
+ModelSource source_of(const HfDecoder& model, int load_balance = 1) {
+  return open_hugging_face(golden_path("decoder/" + model.folder),
+                           {fmt::format("moe.losses.load_balance={{coef: {}}}", load_balance)},
+                           choice_tables(), FileSystem::real());
 }
 
 class DecoderParity : public testing::TestWithParam<std::tuple<Arithmetic, HfDecoder>> {
@@ -148,23 +95,18 @@ class DecoderParity : public testing::TestWithParam<std::tuple<Arithmetic, HfDec
   DecoderParity()
       : hf_(std::get<1>(GetParam())),
         golden_(file_of(hf_, "golden.safetensors")),
-        model_(arithmetic(), yaml_of(hf_), hf_config(hf_)["vocab_size"]) {
-    load_weights(model_);
-  }
-  void load_weights(ConfiguredModel& model) const {
-    const SafetensorsFile weights =
-        SafetensorsFile::open(golden_path(file_of(hf_, "model.safetensors")));
-    LayerContext ctx = model.context();
-    EXPECT_THAT(load_hf_weights(ctx, model.model().weights(), weights,
-                                [&](const std::string& name) { return hf_name(name); }),
-                testing::IsEmpty());
+        model_(arithmetic(), source_of(hf_).config, source_of(hf_).vocabulary) {
+    fill_weights(source_of(hf_), model_.model().weights());
   }
   void SetUp() override {
     if (!arithmetic().usable) GTEST_SKIP() << "not usable on this machine";
   }
 
   static const Arithmetic& arithmetic() { return std::get<0>(GetParam()); }
-  std::string hf_name(const std::string& name) const { return hf_decoder_name(hf_, name); }
+  std::string hf_name(const std::string& name) const {
+    const Family family = *family_named(hf_config(hf_)["model_type"].get<std::string>());
+    return hugging_face_name({.family = family}, name);
+  }
   // The batch with padding; all its tokens are one routing group.
   DecoderBatch padded_batch() {
     const std::vector<int32_t> mask = golden_.integers("attention_mask");
@@ -192,7 +134,7 @@ class DecoderParity : public testing::TestWithParam<std::tuple<Arithmetic, HfDec
 
   HfDecoder hf_;
   GoldenTensors golden_;
-  ConfiguredModel model_;
+  ModelUnderTest model_;
 };
 
 TEST_P(DecoderParity, LogitsLossAndRouting) {
@@ -263,14 +205,15 @@ TEST_P(DecoderParity, PackedDocumentsDoNotSeeEachOther) {
 }
 
 TEST_P(DecoderParity, Gradients) {
-  ConfiguredModel model(arithmetic(), yaml_of(hf_, 0), hf_config(hf_)["vocab_size"]);
+  const ModelSource source = source_of(hf_, 0);
+  ModelUnderTest model(arithmetic(), source.config, source.vocabulary);
   const std::string file = file_of(hf_, "gradients.safetensors");
   const GoldenTensors golden(file);
   const DecoderBatch batch = padded_batch();
   const std::vector<int32_t> targets = golden_.integers("targets");
   const auto count =
       static_cast<int64_t>(targets.size()) - std::ranges::count(targets, kIgnoredTarget);
-  load_weights(model);
+  fill_weights(source, model.model().weights());
   for (Weight* weight : model.model().weights()) weight->begin_step();
   LayerContext ctx = model.context(/*training=*/true);
   const double scale = 1.0 / static_cast<double>(count);
@@ -286,20 +229,18 @@ TEST_P(DecoderParity, Gradients) {
   model.release();
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, DecoderParity,
-    testing::Combine(testing::ValuesIn(arithmetics()),
-                     testing::Values(HfDecoder{.folder = "mixtral", .mixtral = true},
-                                     HfDecoder{.folder = "olmoe", .qk_norm = "whole"},
-                                     HfDecoder{.folder = "qwen3_moe", .qk_norm = "per_head"})),
-    [](const auto& all) {
-      return std::get<0>(all.param).name + "_" + std::get<1>(all.param).folder;
-    });
+INSTANTIATE_TEST_SUITE_P(Models, DecoderParity,
+                         testing::Combine(testing::ValuesIn(arithmetics()),
+                                          testing::Values(HfDecoder{"mixtral"}, HfDecoder{"olmoe"},
+                                                          HfDecoder{"qwen3_moe"})),
+                         [](const auto& all) {
+                           return std::get<0>(all.param).name + "_" + std::get<1>(all.param).folder;
+                         });
 
 // What transformers adds to the loss where asked: the per-layer terms of all layers' tokens pooled.
 // Ours is per layer (docs/semantics.md), so the pooled form stands here alone.
 TEST(DecoderAuxiliaryLoss, PooledOverLayersAsTransformers) {
-  const HfDecoder mixtral{.folder = "mixtral", .mixtral = true};
+  const HfDecoder mixtral{"mixtral"};
   const GoldenTensors golden(file_of(mixtral, "golden.safetensors"));
   const nlohmann::json facts = golden_json(file_of(mixtral, "golden.json"));
   const auto experts = static_cast<size_t>(experts_of(hf_config(mixtral)));
@@ -344,7 +285,7 @@ moe:
 )";
 
 TEST(DecoderFiniteDifferences, WholeModel) {
-  ConfiguredModel model(reference_float64(), kSmall, kVocabulary);
+  ModelUnderTest model(reference_float64(), kSmall, kVocabulary);
   const GlobalBatch rows{
       .sequences = 4,
       .length = 6,
@@ -434,7 +375,7 @@ class Generation : public testing::TestWithParam<std::tuple<Arithmetic, bool>> {
 TEST_P(Generation, CachedLogitsAreThoseComputedAtOnce) {
   const Arithmetic& arithmetic = std::get<0>(GetParam());
   if (!arithmetic.usable) GTEST_SKIP() << "not usable on this machine";
-  ConfiguredModel model(arithmetic, yaml(), kVocabulary);
+  ModelUnderTest model(arithmetic, yaml(), kVocabulary);
   const double tolerance = arithmetic.tolerance(1e-12, 1e-5);
   const size_t rows = kPrompts.size(), longest = 5, steps = kAnswers[0].size();
 

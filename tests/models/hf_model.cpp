@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "conversion/tensor_names.h"
+
 namespace switchyard::test {
 
 ModelOptions read_hf_config(const std::string& file) {
@@ -29,46 +31,16 @@ ModelOptions read_hf_config(const std::string& file) {
   return options;
 }
 
-// The part of a name behind "encoder.block.3.".
-static std::string hf_name_in_block(const std::string& part, bool decodes) {
-  const std::string self = "layer.0.", cross = "layer.1.", ffn = decodes ? "layer.2." : "layer.1.";
-  if (part == "self_attention_norm") return self + "layer_norm";
-  if (part == "cross_attention_norm") return cross + "layer_norm";
-  if (part == "ffn_norm") return ffn + "layer_norm";
-  const size_t dot = part.find('.');
-  const std::string head = part.substr(0, dot), tail = part.substr(dot + 1);
-  if (head == "self_attention") return self + "SelfAttention." + tail;
-  if (head == "cross_attention") return cross + "EncDecAttention." + tail;
-  if (head == "ffn") return ffn + "mlp." + tail;
-  if (tail == "router") return ffn + "mlp.router.classifier";
-  const std::string expert = "expert.";
-  SWITCHYARD_CHECK(head == "moe" && tail.starts_with(expert), "unknown weight ", part);
-  return ffn + "mlp.experts.expert_" + tail.substr(expert.size());
-}
-
 std::string hf_name(const std::string& name) {
-  if (name == "shared_embedding") return "shared.weight";
-  if (name == "lm_head") return "lm_head.weight";
-  const size_t dot = name.find('.');
-  const std::string stack = name.substr(0, dot), rest = name.substr(dot + 1);
-  if (rest == "final_norm") return stack + ".final_layer_norm.weight";
-  if (rest == "position_bias") {
-    return stack + ".block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-  }
-  const std::string block = "block.";
-  SWITCHYARD_CHECK(rest.starts_with(block), "unknown weight ", name);
-  const size_t end = rest.find('.', block.size());
-  return stack + "." + rest.substr(0, end + 1) +
-         hf_name_in_block(rest.substr(end + 1), stack == "decoder") + ".weight";
+  return hugging_face_name({.family = Family::kSwitchTransformers}, name);
 }
 
-std::vector<std::string> load_hf_weights(
-    ExecContext& ctx, const std::vector<Weight*>& weights, const SafetensorsFile& file,
-    const std::function<std::string(const std::string&)>& name_of) {
+std::vector<std::string> load_hf_weights(ExecContext& ctx, const std::vector<Weight*>& weights,
+                                         const SafetensorsFile& file) {
   std::set<std::string> left;
   for (const StoredTensor& tensor : file.tensors()) left.insert(tensor.name);
   for (const NamedSlice& slice : slices_of(weights)) {
-    const std::string name = name_of(slice.name);
+    const std::string name = hf_name(slice.name);
     const Tensor tensor = file.read(name);
     const float* data = tensor.data<float>();
     SWITCHYARD_CHECK(tensor.shape() == slice.master().shape(), name, " ", tensor.shape(),

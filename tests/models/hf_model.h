@@ -15,17 +15,14 @@ namespace switchyard::test {
 // for each sequence, padding taking room.
 ModelOptions read_hf_config(const std::string& file);
 
-// The name in a checkpoint of transformers of a tensor of ours:
-// "encoder.block.1.moe.expert.2.wi" is
-// "encoder.block.1.layer.1.mlp.experts.expert_2.wi.weight".
+// hugging_face_name() of a tensor of switch_transformers.
 std::string hf_name(const std::string& name);
 
 // Sets every weight from its tensor; returns the tensors of the file that no weight took. Throws
-// CheckpointError where a tensor is missing, and fails a check where shapes differ.
-//   name_of  from a tensor of ours to one of the file
-std::vector<std::string> load_hf_weights(
-    ExecContext& ctx, const std::vector<Weight*>& weights, const SafetensorsFile& file,
-    const std::function<std::string(const std::string&)>& name_of = hf_name);
+// CheckpointError where a tensor is missing, and fails a check where shapes differ. For parts of a
+// model and float64 runs; whole models: fill_weights().
+std::vector<std::string> load_hf_weights(ExecContext& ctx, const std::vector<Weight*>& weights,
+                                         const SafetensorsFile& file);
 
 // Sequences of one length as a stack reads them.
 struct Sequences {
