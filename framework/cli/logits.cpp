@@ -62,7 +62,8 @@ void logits(const LogitsArguments& arguments, Job& job) {
 void add_logits(CommandLine& line) {
   auto arguments = std::make_shared<LogitsArguments>();
   line.verb("logits", "Write logits and routing of given token ids, to compare with other programs")
-      .option("--from", arguments->from, "DIR", "A run's folder or one of its checkpoints")
+      .option("--from", arguments->from, "DIR",
+              "A run's folder, a checkpoint, or a directory of Hugging Face")
       .option("--tokens", arguments->tokens, "FILE",
               "A JSON object on each line: input_ids and, if need be, attention_mask and "
               "position_ids; for an encoder-decoder also decoder_input_ids and "

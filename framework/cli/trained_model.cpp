@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <memory>
 
+#include "checkpoint/agree.h"
 #include "cli/training_run.h"
+#include "conversion/model_source.h"
 #include "registry/choices.h"
 
 namespace switchyard {
@@ -29,8 +31,8 @@ int64_t vocabulary_of(const Checkpoint& checkpoint, const Config& config) {
   return static_cast<int64_t>(found->shape[0]);
 }
 
-static TrainedModel open_checkpoint(const std::filesystem::path& path,
-                                    const std::vector<std::string>& overrides) {
+static TrainedModel open_own(const std::filesystem::path& path,
+                             const std::vector<std::string>& overrides) {
   auto checkpoint = std::make_shared<Checkpoint>(Checkpoint::open(path));
   TrainedModel model;
   model.config = parse_config(checkpoint->read_file("config.yaml"), (path / "config.yaml").string(),
@@ -43,9 +45,25 @@ static TrainedModel open_checkpoint(const std::filesystem::path& path,
   return model;
 }
 
+static TrainedModel open_foreign(const std::filesystem::path& path,
+                                 const std::vector<std::string>& overrides) {
+  auto source = std::make_shared<ModelSource>(
+      open_hugging_face(path, overrides, choice_tables(), FileSystem::real()));
+  TrainedModel model;
+  model.config = source->config;
+  model.vocabulary = source->vocabulary;
+  model.description = fmt::format("{} {}", source->description, path.string());
+  model.load = [source](const std::vector<Weight*>& weights, Collectives& world) {
+    run_and_agree(world, [&] { fill_weights(*source, weights); });
+  };
+  return model;
+}
+
 TrainedModel open_trained_model(const std::filesystem::path& path,
                                 const std::vector<std::string>& overrides) {
-  TrainedModel model = open_checkpoint(checkpoint_at(path), overrides);
+  TrainedModel model = is_hugging_face(path, FileSystem::real())
+                           ? open_foreign(path, overrides)
+                           : open_own(checkpoint_at(path), overrides);
   free_of_layout(model.config);
   return model;
 }
