@@ -87,6 +87,13 @@ YamlNode RandomConfig::text() {
   return scalar(texts[below(std::size(texts))], /*quoted=*/chance(0.3));
 }
 
+YamlNode RandomConfig::texts() {
+  YamlNode node = scalar("");
+  node.kind = YamlNode::Kind::kSequence;
+  for (size_t count = below(3); count > 0; --count) node.items.push_back(text());
+  return node;
+}
+
 YamlNode RandomConfig::layers(const Field& field) {
   YamlNode node = scalar(chance(0.5) ? "none" : "all");
   if (chance(0.4)) {
@@ -114,6 +121,7 @@ void RandomConfig::visit(const Field& field, const ValueRef& value) {
                      [&](std::optional<int64_t>*) { return or_word(integer(*field.integers)); },
                      [&](std::optional<double>*) { return or_word(real(*field.reals)); },
                      [&](std::string*) { return field.words.empty() ? text() : word(); },
+                     [&](std::vector<std::string>*) { return texts(); },
                      [&](LayerSet*) { return layers(field); },
                      [&](const EnumRef&) { return word(); }},
           value),

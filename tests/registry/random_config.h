@@ -45,6 +45,7 @@ class RandomConfig : public Fields {
   std::string real(const Range<double>& range);
   YamlNode layers(const Field& field);
   YamlNode text();
+  YamlNode texts();
   void open(const std::string& key, YamlNode::Kind kind, double share);
   void add(YamlNode node, const std::string& key);
 
