@@ -52,13 +52,10 @@ void check_alike(const Checkpoint& one, const Checkpoint& other) {
 
 // Adds the tensor's numbers to the sums.
 void add(const Checkpoint& checkpoint, const ManifestTensor& tensor, std::vector<double>& sums) {
-  std::vector<std::byte> bytes;
-  checkpoint.read_tensor(tensor.name, [&](std::span<const std::byte> piece) {
-    bytes.insert(bytes.end(), piece.begin(), piece.end());
-  });
+  const std::vector<std::byte> bytes = checkpoint.read_tensor(tensor.name);
   constexpr size_t kBatch = 1 << 14;
   std::vector<double> numbers(kBatch);
-  const size_t size = static_cast<size_t>(bits_of(tensor.type)) / 8;
+  const size_t size = element_bytes(tensor.type);
   for (size_t at = 0; at < sums.size(); at += kBatch) {
     const size_t count = std::min(kBatch, sums.size() - at);
     to_float64(tensor.type, bytes.data() + at * size, count, numbers.data());
@@ -77,8 +74,7 @@ TensorSource mean_of(const std::vector<Checkpoint>& checkpoints, const ManifestT
           .part = TensorPart::kModel,
           .type = is_wide ? StoredType::kF64 : StoredType::kF32,
           .shape = tensor.shape,
-          .read = [&checkpoints, name = tensor.name, is_wide,
-                   elements](const std::function<void(std::span<const std::byte>)>& take) {
+          .read = [&checkpoints, name = tensor.name, is_wide, elements](const TakeBytes& take) {
             std::vector<double> means(elements);
             for (const Checkpoint& checkpoint : checkpoints) {
               add(checkpoint, checkpoint.tensor(name), means);

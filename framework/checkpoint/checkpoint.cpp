@@ -79,8 +79,7 @@ const ManifestTensor& Checkpoint::tensor(const std::string& name) const {
   return manifest_->tensors[found->second];
 }
 
-void Checkpoint::read_tensor(const std::string& name,
-                             const std::function<void(std::span<const std::byte>)>& take) const {
+void Checkpoint::read_tensor(const std::string& name, const TakeBytes& take) const {
   for (const TensorSlice& slice : tensor(name).slices) {
     VerifiedFile file(*files_, path_, *manifest_, *manifest_->file(slice.file));
     check_header_once(file, slice.file);
@@ -88,6 +87,15 @@ void Checkpoint::read_tensor(const std::string& name,
       take({data, size_bytes});
     });
   }
+}
+
+std::vector<std::byte> Checkpoint::read_tensor(const std::string& name) const {
+  std::vector<std::byte> bytes;
+  bytes.reserve(stored_bytes(tensor(name).type, tensor(name).shape).value());
+  read_tensor(name, [&](std::span<const std::byte> piece) {
+    bytes.insert(bytes.end(), piece.begin(), piece.end());
+  });
+  return bytes;
 }
 
 void Checkpoint::check_header_once(VerifiedFile& file, const std::string& name) const {

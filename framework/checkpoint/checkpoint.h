@@ -77,7 +77,7 @@ struct TensorSource {
   StoredType type = StoredType::kF32;
   std::vector<uint64_t> shape;
   // Hands out the tensor's bytes once, in order, in pieces of any size.
-  std::function<void(const std::function<void(std::span<const std::byte>)>& take)> read;
+  std::function<void(const TakeBytes& take)> read;
 };
 
 struct CheckpointContents {
@@ -134,8 +134,9 @@ class Checkpoint {
   const ManifestTensor& tensor(const std::string& name) const;
   // Hands out the bytes of a whole tensor as they are stored, in order, in pieces of any size,
   // however many slices it lies in. Throws CheckpointError naming file and tensor.
-  void read_tensor(const std::string& name,
-                   const std::function<void(std::span<const std::byte>)>& take) const;
+  void read_tensor(const std::string& name, const TakeBytes& take) const;
+  // The same, all at once.
+  std::vector<std::byte> read_tensor(const std::string& name) const;
 
   // Fills the weights and, if given, the optimizer's state, each rank what it holds, in any layout.
   // The checkpoint must hold exactly these tensors, of these shapes and dtypes (without

@@ -13,17 +13,6 @@ namespace {
 
 constexpr uint64_t kBlock = 1 << 14;  // elements
 
-size_t bytes_of(StoredType type) { return static_cast<size_t>(bits_of(type)) / 8; }
-
-std::vector<std::byte> read_whole(const Checkpoint& checkpoint, const ManifestTensor& tensor) {
-  std::vector<std::byte> bytes;
-  bytes.reserve(stored_bytes(tensor.type, tensor.shape).value());
-  checkpoint.read_tensor(tensor.name, [&](std::span<const std::byte> piece) {
-    bytes.insert(bytes.end(), piece.begin(), piece.end());
-  });
-  return bytes;
-}
-
 std::vector<uint64_t> index_of(uint64_t element, const std::vector<uint64_t>& shape) {
   std::vector<uint64_t> index(shape.size());
   for (size_t i = shape.size(); i-- > 0; element /= shape[i]) index[i] = element % shape[i];
@@ -47,7 +36,7 @@ TensorDifference compare(const ManifestTensor& tensor_a, const ManifestTensor& t
                          const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
   TensorDifference found{
       .name = tensor_a.name, .type_a = tensor_a.type, .type_b = tensor_b.type, .first = {}};
-  const size_t size_a = bytes_of(found.type_a), size_b = bytes_of(found.type_b);
+  const size_t size_a = element_bytes(found.type_a), size_b = element_bytes(found.type_b);
   const bool by_bits = found.type_a == found.type_b;
   found.elements = a.size() / size_a;
   std::vector<double> numbers_a(kBlock), numbers_b(kBlock);
@@ -97,7 +86,7 @@ CheckpointDifference compare_checkpoints(const Checkpoint& a, const Checkpoint& 
       continue;
     }
     TensorDifference difference =
-        compare(tensor, other, read_whole(a, tensor), read_whole(b, other));
+        compare(tensor, other, a.read_tensor(tensor.name), b.read_tensor(tensor.name));
     if (difference.differing > 0) {
       found.differing.push_back(std::move(difference));
     } else {

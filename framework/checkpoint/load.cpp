@@ -73,8 +73,7 @@ std::string text_of(std::initializer_list<std::pair<const Names*, std::string_vi
 // Makes float32 numbers of bytes that come in pieces, which may end inside an element.
 class Widening {
  public:
-  explicit Widening(StoredType type)
-      : type_(type), element_bytes_(static_cast<size_t>(bits_of(type)) / 8) {}
+  explicit Widening(StoredType type) : type_(type), element_bytes_(element_bytes(type)) {}
 
   // Those that are complete now; valid until the next call.
   std::span<const float> add(const std::byte* data, size_t size_bytes) {

@@ -214,8 +214,8 @@ class Checker {
         tensor.shape.size() > size_t{Shape::kMaxRank}) {
       refuse(tensor, "a shape or dtype that tensors do not have");
     }
-    const uint64_t element_bytes = static_cast<uint64_t>(bits_of(tensor.type)) / 8;
-    const uint64_t elements = *bytes / element_bytes;
+    const uint64_t size = element_bytes(tensor.type);
+    const uint64_t elements = *bytes / size;
     if (tensor.slices.empty()) refuse(tensor, "no slice");
     uint64_t at = 0;
     for (const TensorSlice& slice : tensor.slices) {
@@ -229,7 +229,7 @@ class Checker {
           (slice.elements == 0 && elements > 0)) {
         refuse(tensor, "its slices do not cover it one after the other");
       }
-      if (slice.end - slice.begin != slice.elements * element_bytes) {
+      if (slice.end - slice.begin != slice.elements * size) {
         refuse(tensor,
                fmt::format("{} elements in {} bytes", slice.elements, slice.end - slice.begin));
       }

@@ -14,9 +14,6 @@
 
 namespace switchyard {
 
-// Takes the next bytes of a tensor.
-using TakeBytes = std::function<void(std::span<const std::byte>)>;
-
 class UnfinishedCheckpoint {
  public:
   // What happens to a checkpoint that has the name already: a run trains a step again after it was

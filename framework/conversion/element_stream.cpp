@@ -18,8 +18,6 @@ namespace {
 
 constexpr size_t kElements = size_t{1} << 16;  // converted at a time
 
-size_t element_bytes(StoredType type) { return static_cast<size_t>(bits_of(type)) / 8; }
-
 // Returns whether a finite number has become infinite.
 template <typename To>
 bool narrow(std::span<const double> numbers, std::byte* out) {
@@ -59,8 +57,7 @@ bool is_float(StoredType type) { return fits_float32(type) || type == StoredType
 
 }  // namespace
 
-ElementStream::ElementStream(StoredType from, StoredType to, std::string name,
-                             std::function<void(std::span<const std::byte>)> give)
+ElementStream::ElementStream(StoredType from, StoredType to, std::string name, TakeBytes give)
     : from_(from), to_(to), name_(std::move(name)), give_(std::move(give)) {
   SWITCHYARD_CHECK(is_float(from) && is_float(to), switchyard::name_of(from), " to ",
                    switchyard::name_of(to));

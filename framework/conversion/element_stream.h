@@ -17,8 +17,7 @@ class ElementStream {
   // nearest, ties to even.
   //   name  of the tensor, for errors
   //   give  takes the new bytes, in order; whole elements at a time
-  ElementStream(StoredType from, StoredType to, std::string name,
-                std::function<void(std::span<const std::byte>)> give);
+  ElementStream(StoredType from, StoredType to, std::string name, TakeBytes give);
 
   // Throws CheckpointError for a number that is finite and too large for the new type.
   void add(std::span<const std::byte> bytes);
@@ -30,7 +29,7 @@ class ElementStream {
 
   StoredType from_, to_;
   std::string name_;
-  std::function<void(std::span<const std::byte>)> give_;
+  TakeBytes give_;
   std::vector<std::byte> rest_;  // of an element whose other bytes are to come
   std::vector<double> numbers_;
   std::vector<std::byte> converted_;

@@ -20,8 +20,6 @@ class Checkpoint;
 class SafetensorsSet;
 class FileSystem;
 
-using TakeBytes = std::function<void(std::span<const std::byte>)>;
-
 // A tensor under its name here. `read` hands out its bytes, in order, in pieces of any size.
 struct SourceTensor {
   std::string name;

@@ -245,6 +245,7 @@ void place_tensors(SafetensorsHeader& header, uint64_t file_bytes, const std::st
 
 std::string_view name_of(StoredType type) { return kTypes[static_cast<size_t>(type)].name; }
 int bits_of(StoredType type) { return kTypes[static_cast<size_t>(type)].bits; }
+size_t element_bytes(StoredType type) { return static_cast<size_t>(bits_of(type)) / 8; }
 
 std::optional<StoredType> stored_type_named(std::string_view name) {
   for (size_t i = 0; i < kTypes.size(); ++i) {

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -45,6 +46,8 @@ enum class StoredType : uint8_t {
 
 std::string_view name_of(StoredType type);  // "BF16"
 int bits_of(StoredType type);
+// Of one element. Not for types below 8 bits.
+size_t element_bytes(StoredType type);
 std::optional<StoredType> stored_type_named(std::string_view name);
 StoredType stored_type(DType dtype);
 // Empty for what the project doesn't compute with.
@@ -59,6 +62,8 @@ struct StoredTensor {
 
   uint64_t size_bytes() const { return end - begin; }
 };
+// Takes the next bytes of a tensor.
+using TakeBytes = std::function<void(std::span<const std::byte>)>;
 // Sizes of at most Shape::kMaxRank dimensions below 2^63.
 Shape shape_of(const StoredTensor& tensor);
 std::vector<uint64_t> stored_shape(const Shape& shape);
