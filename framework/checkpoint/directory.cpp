@@ -66,6 +66,15 @@ void make_directories(const std::filesystem::path& path, FileSystem& files) {
   if (path.has_parent_path()) sync_directory(path.parent_path(), files);
 }
 
+void refuse_existing(const std::filesystem::path& path, FileSystem& files) {
+  std::vector<std::string> names;
+  const int error = files.list(path, names);
+  if (error == ENOENT) return;
+  if (error != 0 && error != ENOTDIR) throw_file_error(error, "cannot read the directory", path);
+  throw CheckpointError("there is something of that name already", path.string(),
+                        "give another name, or remove it first");
+}
+
 int remove_directory(const std::filesystem::path& path, FileSystem& files) {
   std::vector<std::string> names;
   int error = files.list(path, names);

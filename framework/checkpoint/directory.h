@@ -28,6 +28,8 @@ bool is_unfinished(std::string_view name);
 
 // Makes the directory and those above it, synced; fine if it is there.
 void make_directories(const std::filesystem::path& path, FileSystem& files);
+// Throws CheckpointError if there is anything at the path, an empty directory too.
+void refuse_existing(const std::filesystem::path& path, FileSystem& files);
 // Removes a directory of files, the manifest first. Returns 0 or the errno of the first failure.
 int remove_directory(const std::filesystem::path& path, FileSystem& files);
 // Throws as throw_file_error.

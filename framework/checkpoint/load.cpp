@@ -10,8 +10,10 @@
 #include "checkpoint/agree.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/pieces.h"
+#include "checkpoint/placement.h"
 #include "checkpoint/tensors.h"
 #include "checkpoint/verified_file.h"
+#include "safetensors/element_stream.h"
 #include "safetensors/elements.h"
 
 namespace switchyard {
@@ -69,69 +71,6 @@ std::string text_of(std::initializer_list<std::pair<const Names*, std::string_vi
   }
   return text;
 }
-
-// Makes float32 numbers of bytes that come in pieces, which may end inside an element.
-class Widening {
- public:
-  explicit Widening(StoredType type) : type_(type), element_bytes_(element_bytes(type)) {}
-
-  // Those that are complete now; valid until the next call.
-  std::span<const float> add(const std::byte* data, size_t size_bytes) {
-    const bool begun = !rest_.empty();
-    while (begun && rest_.size() < element_bytes_ && size_bytes > 0) {
-      rest_.push_back(*data++);
-      --size_bytes;
-    }
-    if (begun && rest_.size() < element_bytes_) return {};
-    const size_t whole = size_bytes / element_bytes_;
-    numbers_.resize(whole + begun);
-    if (begun) to_float32(type_, rest_.data(), 1, numbers_.data());
-    to_float32(type_, data, whole, numbers_.data() + begun);
-    rest_.assign(data + whole * element_bytes_, data + size_bytes);
-    return numbers_;
-  }
-
- private:
-  const StoredType type_;
-  const size_t element_bytes_;
-  std::vector<std::byte> rest_;  // of an element that isn't complete
-  std::vector<float> numbers_;
-};
-
-// Puts the bytes of a tensor, which come in order, where this rank has them.
-class Placement {
- public:
-  Placement(const GlobalTensor& tensor, uint64_t first_element)
-      : tensor_(tensor),
-        runs_{tensor.runs.count, bytes_of(tensor.runs.length), bytes_of(tensor.runs.first),
-              bytes_of(tensor.runs.stride)},
-        at_(bytes_of(static_cast<int64_t>(first_element))) {}
-
-  void put(const std::byte* data, size_t size_bytes) {
-    const int64_t end = at_ + static_cast<int64_t>(size_bytes);
-    // From the last run that begins no later than these bytes.
-    const int64_t before = std::max<int64_t>(0, at_ - runs_.first);
-    for (int64_t run = runs_.stride > 0 ? before / runs_.stride : 0; run < runs_.count; ++run) {
-      const int64_t whole = runs_.first + run * runs_.stride;
-      if (whole >= end) break;
-      const int64_t from = std::max(at_, whole), to = std::min(end, whole + runs_.length);
-      if (from >= to) continue;
-      tensor_.weight->memory().copy_in(
-          static_cast<std::byte*>(tensor_.value.raw()) + run * runs_.length + (from - whole),
-          data + (from - at_), static_cast<size_t>(to - from));
-    }
-    at_ = end;
-  }
-
- private:
-  int64_t bytes_of(int64_t elements) const {
-    return elements * static_cast<int64_t>(size_of(tensor_.dtype));
-  }
-
-  const GlobalTensor& tensor_;
-  const ElementRuns runs_;  // in bytes
-  int64_t at_;              // of the tensor
-};
 
 // Fills what this rank holds from one checkpoint.
 class Loader {
@@ -263,17 +202,20 @@ class Loader {
 
   static void read_piece(VerifiedFile& file, const Piece& piece, const GlobalTensor& tensor) {
     const TensorSlice& slice = piece.place();
-    Placement placement(tensor, slice.first_element);
+    Placement placement(tensor.runs, tensor.value, tensor.weight->memory(),
+                        static_cast<int64_t>(slice.first_element));
     if (piece.tensor->type == stored_type(tensor.dtype)) {
-      file.read(slice.begin, slice.end,
-                [&](const std::byte* data, size_t size_bytes) { placement.put(data, size_bytes); });
+      file.read(slice.begin, slice.end, [&](const std::byte* data, size_t size_bytes) {
+        placement.put({data, size_bytes});
+      });
       return;
     }
-    Widening widening(piece.tensor->type);
+    ElementStream widened(piece.tensor->type, stored_type(tensor.dtype), tensor.name,
+                          [&](std::span<const std::byte> bytes) { placement.put(bytes); });
     file.read(slice.begin, slice.end, [&](const std::byte* data, size_t size_bytes) {
-      const auto bytes = std::as_bytes(widening.add(data, size_bytes));
-      placement.put(bytes.data(), bytes.size());
+      widened.add({data, size_bytes});
     });
+    widened.finish();
   }
 
   const Path& path_;

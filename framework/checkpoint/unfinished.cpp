@@ -60,7 +60,7 @@ UnfinishedCheckpoint::UnfinishedCheckpoint(Path path, const std::string& run_id,
 void UnfinishedCheckpoint::prepare() {
   const Path directory = path_.parent_path();
   if (!directory.empty()) make_directories(directory, *files_);
-  if (existing_ == Existing::kRefuse) refuse_existing();
+  if (existing_ == Existing::kRefuse) refuse_existing(path_, *files_);
   std::vector<std::string> names;
   if (const int error = files_->list(directory.empty() ? "." : directory, names)) {
     throw_file_error(error, "cannot read the directory", directory);
@@ -73,15 +73,6 @@ void UnfinishedCheckpoint::prepare() {
   if (const int error = files_->make_directory(writing_)) {
     throw_file_error(error, "cannot make the directory", writing_);
   }
-}
-
-void UnfinishedCheckpoint::refuse_existing() const {
-  std::vector<std::string> names;
-  const int error = files_->list(path_, names);
-  if (error == ENOENT || (error == 0 && names.empty())) return;
-  if (error != 0 && error != ENOTDIR) throw_file_error(error, "cannot read the directory", path_);
-  throw CheckpointError("there is something of that name already", path_.string(),
-                        "give another name, or remove it first");
 }
 
 void UnfinishedCheckpoint::write_text(const std::string& name, std::string_view text,

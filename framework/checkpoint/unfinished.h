@@ -53,7 +53,6 @@ class UnfinishedCheckpoint {
 
  private:
   void write_text(const std::string& name, std::string_view text, Manifest& manifest) const;
-  void refuse_existing() const;
   void take_name();
 
   std::filesystem::path path_, writing_;

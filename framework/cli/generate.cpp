@@ -9,6 +9,7 @@
 #include "cli/training_run.h"
 #include "cli/verbs.h"
 #include "config/resolve.h"
+#include "conversion/model_source.h"
 #include "data/token_lines.h"
 #include "generation/generator.h"
 #include "generation/text_stream.h"

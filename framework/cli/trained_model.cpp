@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 
 #include "checkpoint/agree.h"
@@ -17,18 +16,6 @@ void free_of_layout(Config& config) {
   config.parallel.expert_tensor = 1;
   config.moe.dispatch = MoeConfig::Dispatch::kAllToAll;
   config.train.reduction = TrainConfig::Reduction::kFast;
-}
-
-int64_t vocabulary_of(const Checkpoint& checkpoint, const Config& config) {
-  const char* name = config.model.is_decoder_only() ? "embedding" : "shared_embedding";
-  const std::vector<ManifestTensor>& tensors = checkpoint.manifest().tensors;
-  const auto found = std::ranges::find(tensors, name, &ManifestTensor::name);
-  if (found == tensors.end() || found->shape.size() != 2) {
-    throw CheckpointError(fmt::format("the checkpoint has no table {}: it isn't one of a {}", name,
-                                      config.model.type),
-                          checkpoint.path().string(), "name the config that it was trained with");
-  }
-  return static_cast<int64_t>(found->shape[0]);
 }
 
 static TrainedModel open_own(const std::filesystem::path& path,

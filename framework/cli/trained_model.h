@@ -29,10 +29,6 @@ struct TrainedModel {
 TrainedModel open_trained_model(const std::filesystem::path& path,
                                 const std::vector<std::string>& overrides);
 
-// The embedding table's rows in a checkpoint of the config's model. Throws CheckpointError where
-// it isn't one.
-int64_t vocabulary_of(const Checkpoint& checkpoint, const Config& config);
-
 // Takes out what of the run's layout has no say without training.
 void free_of_layout(Config& config);
 

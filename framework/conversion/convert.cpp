@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <cerrno>
 #include <map>
 #include <unordered_map>
 
 #include "base/errors.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/directory.h"
 #include "config/resolve.h"
 #include "conversion/model_tensors.h"
 #include "conversion/output.h"
@@ -18,17 +18,6 @@
 namespace switchyard {
 
 namespace {
-
-using Path = std::filesystem::path;
-
-void refuse_existing(const Path& path, FileSystem& files) {
-  std::vector<std::string> names;
-  const int error = files.list(path, names);
-  if (error == ENOENT) return;
-  if (error != 0 && error != ENOTDIR) throw_file_error(error, "cannot look at", path);
-  throw CheckpointError("there is something already", path.string(),
-                        "name a directory that doesn't exist yet, or remove this one");
-}
 
 // A checkpoint must hold the tensors of its config, no more and no less.
 void check_complete(const ModelSource& source, const std::vector<TensorSpec>& wanted) {

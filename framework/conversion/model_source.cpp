@@ -12,11 +12,12 @@
 #include "base/errors.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/directory.h"
-#include "conversion/element_stream.h"
+#include "checkpoint/placement.h"
 #include "conversion/model_tensors.h"
 #include "conversion/read_config.h"
 #include "conversion/tensor_match.h"
 #include "data/tokenizer.h"
+#include "safetensors/element_stream.h"
 #include "safetensors/safetensors.h"
 
 namespace switchyard {
@@ -115,6 +116,18 @@ ModelSource open_hugging_face(const Path& path, const std::vector<std::string>& 
   return source;
 }
 
+int64_t vocabulary_of(const Checkpoint& checkpoint, const Config& config) {
+  const char* name = config.model.is_decoder_only() ? "embedding" : "shared_embedding";
+  const std::vector<ManifestTensor>& tensors = checkpoint.manifest().tensors;
+  const auto found = std::ranges::find(tensors, name, &ManifestTensor::name);
+  if (found == tensors.end() || found->shape.size() != 2) {
+    throw CheckpointError(fmt::format("the checkpoint has no table {}: it isn't one of a {}", name,
+                                      config.model.type),
+                          checkpoint.path().string(), "name the config that it was trained with");
+  }
+  return static_cast<int64_t>(found->shape[0]);
+}
+
 ModelSource open_checkpoint(const Path& path, const std::vector<std::string>& overrides,
                             const ChoiceTables& tables, FileSystem& files) {
   ModelSource source;
@@ -126,6 +139,7 @@ ModelSource open_checkpoint(const Path& path, const std::vector<std::string>& ov
   source.tokens_seen = manifest.tokens_seen;
   source.config = parse_config(checkpoint.read_file("config.yaml"), (path / "config.yaml").string(),
                                overrides, tables);
+  source.vocabulary = vocabulary_of(checkpoint, source.config);
   if (manifest.file(kCheckpointTokenizer) != nullptr) {
     checkpoint.read_file(kCheckpointTokenizer);  // its hashes
     source.tokenizer = tokenizer_at(path / kCheckpointTokenizer);
@@ -135,9 +149,6 @@ ModelSource open_checkpoint(const Path& path, const std::vector<std::string>& ov
     if (tensor.part == TensorPart::kOptimizer) {
       ++optimizer;
       continue;
-    }
-    if (tensor.name == "embedding" || tensor.name == "shared_embedding") {
-      source.vocabulary = tensor.shape.empty() ? 0 : static_cast<int64_t>(tensor.shape[0]);
     }
     source.tensors.push_back({.name = tensor.name,
                               .type = tensor.type,
@@ -157,33 +168,6 @@ ModelSource open_checkpoint(const Path& path, const std::vector<std::string>& ov
 
 namespace {
 
-// Writes elements, as they come, into the runs of a weight's part.
-class WeightFiller {
- public:
-  WeightFiller(const Weight& weight, TensorView target)
-      : weight_(weight), target_(target), runs_(weight.runs()) {}
-
-  void take(std::span<const std::byte> bytes) {
-    const auto size = static_cast<int64_t>(size_of(weight_.dtype()));
-    const int64_t end = at_ + std::ssize(bytes) / size;
-    for (int64_t run = 0; run < runs_.count; ++run) {
-      const int64_t first = runs_.first + run * runs_.stride;
-      const int64_t from = std::max(at_, first), to = std::min(end, first + runs_.length);
-      if (from >= to) continue;
-      weight_.memory().copy_in(
-          static_cast<std::byte*>(target_.raw()) + (run * runs_.length + (from - first)) * size,
-          bytes.data() + (from - at_) * size, static_cast<size_t>((to - from) * size));
-    }
-    at_ = end;
-  }
-
- private:
-  const Weight& weight_;
-  TensorView target_;
-  const ElementRuns runs_;
-  int64_t at_ = 0;  // element of the whole tensor
-};
-
 // The shape of the whole tensor, of one expert where there are several.
 std::vector<uint64_t> shape_of_one(const Weight& weight) {
   std::vector<uint64_t> shape = stored_shape(weight.whole_shape());
@@ -198,9 +182,9 @@ std::string name_of_expert(const Weight& weight, int64_t expert) {
 }
 
 void fill(const SourceTensor& source, const Weight& weight, TensorView target) {
-  WeightFiller filler(weight, target);
+  Placement placement(weight.runs(), target, weight.memory());
   ElementStream stream(source.type, stored_type(weight.dtype()), source.name,
-                       [&](std::span<const std::byte> bytes) { filler.take(bytes); });
+                       [&](std::span<const std::byte> bytes) { placement.put(bytes); });
   source.read([&](std::span<const std::byte> bytes) { stream.add(bytes); });
   stream.finish();
 }

@@ -83,6 +83,10 @@ ModelSource open_checkpoint(const std::filesystem::path& path,
                             const std::vector<std::string>& overrides, const ChoiceTables& tables,
                             FileSystem& files);
 
+// V: the embedding table's rows in a checkpoint of the config's model. Throws CheckpointError where
+// it isn't one.
+int64_t vocabulary_of(const Checkpoint& checkpoint, const Config& config);
+
 // Gives weights, each rank what it holds, the source's values. The source must have exactly the
 // weights' tensors, experts of other ranks included. Throws CheckpointError.
 void fill_weights(const ModelSource& source, const std::vector<Weight*>& weights);

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "checkpoint/directory.h"
-#include "conversion/element_stream.h"
+#include "safetensors/element_stream.h"
 #include "safetensors/safetensors.h"
 
 namespace switchyard {

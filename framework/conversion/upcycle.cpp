@@ -8,9 +8,9 @@
 
 #include "base/errors.h"
 #include "config/resolve.h"
-#include "conversion/element_stream.h"
 #include "conversion/model_tensors.h"
 #include "moe/top_k_router.h"
+#include "safetensors/element_stream.h"
 
 namespace switchyard {
 
@@ -138,9 +138,8 @@ std::vector<SourceTensor> upcycled_tensors(const ModelSource& dense, const Confi
     if (spec.name.find(".moe.router") == std::string::npos) {
       throw CheckpointError(fmt::format("no tensor \"{}\"", spec.name), dense.description);
     }
-    // Of its block's other weights' type.
-    const std::string norm = spec.name.substr(0, spec.name.find(".moe.")) + ".ffn.wi";
-    const auto beside = sources.find(norm);
+    // Of the type of the network that becomes the experts.
+    const auto beside = sources.find(spec.name.substr(0, spec.name.find(".moe.")) + ".ffn.wi");
     tensors.push_back(fresh(spec, start, static_cast<uint64_t>(config.seed),
                             beside == sources.end() ? StoredType::kF32 : beside->second->type));
   }

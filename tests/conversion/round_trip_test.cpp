@@ -417,7 +417,7 @@ TEST_F(Forms, WhatIsThereAlreadyStays) {
   std::filesystem::create_directories(there);
   for (const ModelFormat format : {ModelFormat::kSwitchyard, ModelFormat::kHuggingFace}) {
     EXPECT_THAT(error_of([&] { convert_quietly(golden_path("switch_full"), there, format); }),
-                HasSubstr("there is something already"));
+                HasSubstr("there is something of that name already"));
   }
   EXPECT_TRUE(std::filesystem::is_empty(there));
 }

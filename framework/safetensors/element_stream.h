@@ -14,7 +14,7 @@ namespace switchyard {
 class ElementStream {
  public:
   // From float64, float32, bfloat16 or float16 to one of these. Narrower types are rounded to the
-  // nearest, ties to even.
+  // nearest, ties to even; what float32 holds becomes that exactly, NaNs bit by bit.
   //   name  of the tensor, for errors
   //   give  takes the new bytes, in order; whole elements at a time
   ElementStream(StoredType from, StoredType to, std::string name, TakeBytes give);

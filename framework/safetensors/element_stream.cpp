@@ -1,4 +1,4 @@
-#include "conversion/element_stream.h"
+#include "safetensors/element_stream.h"
 
 #include <fmt/format.h>
 
@@ -90,8 +90,13 @@ void ElementStream::convert(const std::byte* elements, size_t count) {
     give_({elements, count * element_bytes(from_)});
     return;
   }
-  numbers_.resize(count);
   converted_.resize(count * element_bytes(to_));
+  if (to_ == StoredType::kF32 && fits_float32(from_)) {
+    to_float32(from_, elements, count, reinterpret_cast<float*>(converted_.data()));
+    give_(converted_);
+    return;
+  }
+  numbers_.resize(count);
   to_float64(from_, elements, count, numbers_.data());
   if (narrow_to(to_, numbers_, converted_.data())) {
     throw CheckpointError(fmt::format("tensor \"{}\" holds numbers that are too large for {}",
