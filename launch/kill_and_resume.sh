@@ -165,6 +165,19 @@ ended() {
   die "the run ended with exit code $code"
 }
 
+# Where the last start began, in the program's words; nothing if it did not come so far.
+where_it_started() {
+  grep -oE 'resuming after step [0-9]+|starting from initial weights' "$scratch/output" || true
+}
+
+# check_start STEP SAID: a start goes on from the newest checkpoint, that of STEP; without any
+# (empty), from the beginning.
+check_start() {
+  local right='starting from initial weights'
+  [ -z "$1" ] || right="resuming after step $1"
+  [ "$2" = "$right" ] || die "the run should have said '$right', not '$2'"
+}
+
 # start_and_kill KIND: starts the run and kills it in the way of KIND, unless it ends before.
 start_and_kill() {
   local kind=$1 before victim=""
@@ -193,10 +206,8 @@ start_and_kill() {
   ended 0 137
   gone "${pids[@]}" || die "a process of the run was left behind after a kill of kind '$kind'"
   ranks=()
-  said=$(grep -o 'resuming after step [0-9]*' "$scratch/output" || true)
-  if [ -n "$expected" ] && [ -n "$said" ] && [ "$said" != "resuming after step $expected" ]; then
-    die "the checkpoint of step $expected was lost: $said"
-  fi
+  said=$(where_it_started)  # nothing, where the kill came first
+  [ -z "$said" ] || check_start "$expected" "$said"
   if [ -z "$victim" ]; then
     return
   elif [ "$kind" = write ] && ! is_writing; then
@@ -214,10 +225,12 @@ metrics_of() {
 
 # Lets the run come to its end and compares.
 complete() {
-  local file last
+  local file last expected
+  expected=$(newest)
   start_job "$scratch/killed" false
   starts=$((starts + 1))
   ended 0
+  check_start "$expected" "$(where_it_started)"
   last=$(printf 'kill/checkpoints/step-%08d' "$steps")
   for file in "$scratch/whole/$last"/*.safetensors; do
     cmp "$file" "$scratch/killed/$last/${file##*/}" || die "the weights or states differ"

@@ -126,6 +126,8 @@ Progress RunCheckpoints::start() {
         load_weights(options_.from, weights_, *groups_.world, {.partial = options_.partial});
     log_info("starting from the weights of {}, after {} steps there", options_.from.string(),
              there.steps);
+  } else {
+    log_info("starting from initial weights, seed {}", options_.seed);
   }
   if (options_.async) saver().reserve();
   return Progress{};

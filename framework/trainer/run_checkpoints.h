@@ -46,7 +46,7 @@ class RunCheckpoints {
 
   // Every rank calls these, start() first.
   // Loads the run's latest checkpoint, weights and optimizer state, if there is one; else the
-  // weights alone of options.from, if given. Says so in one line.
+  // weights alone of options.from, if given. Says in one line where the run starts.
   //   returns  how far the run has come: none for weights of another run
   // Throws CheckpointError where it is damaged and options.fallback or an older one is missing,
   // where it doesn't fit the model, or was made from another dataset (the weights alone: with
