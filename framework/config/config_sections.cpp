@@ -46,14 +46,16 @@ void ModelConfig::describe(Fields& f) {
   f.one_of("activation", activation,
            {{Activation::kRelu, "relu"},
             {Activation::kGelu, "gelu"},
+            {Activation::kGeluTanh, "gelu_tanh"},
             {Activation::kSilu, "silu"},
             {Activation::kRelu2, "relu2"},
             {Activation::kReglu, "reglu"},
             {Activation::kGeglu, "geglu"},
+            {Activation::kGegluTanh, "geglu_tanh"},
             {Activation::kSwiglu, "swiglu"}},
-           "Between the products of a feed-forward network; relu2 is relu squared; reglu, geglu "
-           "and swiglu (with silu) multiply it by a third product, of as many weights again as the "
-           "first.");
+           "Between the products of a feed-forward network; gelu_tanh is gelu's approximation (T5 "
+           "1.1: geglu_tanh), relu2 relu squared; reglu, geglu, geglu_tanh and swiglu (with silu) "
+           "multiply it by a third product, of as many weights again as the first.");
   f.real("dropout", dropout, {0.0, 0.95}, "probability",
          "Share of elements set to 0 in training, at the places of T5; inside experts: "
          "moe.expert_dropout.");

@@ -17,7 +17,17 @@ struct RelativeAttentionConfig {
 };
 
 struct ModelConfig {
-  enum class Activation { kRelu, kGelu, kSilu, kRelu2, kReglu, kGeglu, kSwiglu };
+  enum class Activation {
+    kRelu,
+    kGelu,
+    kGeluTanh,
+    kSilu,
+    kRelu2,
+    kReglu,
+    kGeglu,
+    kGegluTanh,
+    kSwiglu
+  };
 
   enum class QkNorm { kNone, kPerHead, kWhole };
 

@@ -16,7 +16,8 @@ class Elementwise {
   virtual void add(ExecContext& ctx, TensorView a, TensorView b, TensorView y) = 0;
   // y = factor * x; y may be x.
   virtual void scale(ExecContext& ctx, TensorView x, double factor, TensorView y) = 0;
-  // dx = dy * activation'(pre_activation); dx may be dy. gelu is the exact one (erf).
+  // dx = dy * activation'(pre_activation); dx may be dy. gelu is the exact one (erf),
+  // gelu_tanh its approximation.
   virtual void activation_backward(ExecContext& ctx, Activation activation,
                                    TensorView pre_activation, TensorView dy, TensorView dx) = 0;
   // y = activation(gate) * up: the middle of a gated feed-forward network (Shazeer 2020); y may be

@@ -6,7 +6,7 @@
 
 namespace switchyard {
 
-enum class Activation : uint8_t { kNone, kRelu, kGelu, kSilu, kRelu2 };
+enum class Activation : uint8_t { kNone, kRelu, kGelu, kSilu, kRelu2, kGeluTanh };
 
 // What is fused onto the end of a product.
 struct Epilogue {

@@ -23,6 +23,8 @@ FfnKind ffn_kind_of(ModelConfig::Activation activation) {
       return {Activation::kRelu};
     case ModelConfig::Activation::kGelu:
       return {Activation::kGelu};
+    case ModelConfig::Activation::kGeluTanh:
+      return {Activation::kGeluTanh};
     case ModelConfig::Activation::kSilu:
       return {Activation::kSilu};
     case ModelConfig::Activation::kRelu2:
@@ -31,6 +33,8 @@ FfnKind ffn_kind_of(ModelConfig::Activation activation) {
       return {Activation::kRelu, true};
     case ModelConfig::Activation::kGeglu:
       return {Activation::kGelu, true};
+    case ModelConfig::Activation::kGegluTanh:
+      return {Activation::kGeluTanh, true};
     case ModelConfig::Activation::kSwiglu:
       return {Activation::kSilu, true};
   }

@@ -107,6 +107,16 @@ TEST_P(CpuLoops, ActivationsAndTheirDerivativesAreAccurate) {
   expect_close(
       kLoopSilu, [&](double v) { return v * sigmoid(v); },
       [&](double v) { return sigmoid(v) * (1 + v * (1 - sigmoid(v))); });
+  const auto tanh_of = [](double v) {
+    return std::tanh(std::sqrt(2 / std::acos(-1.0)) * (v + 0.044715 * v * v * v));
+  };
+  expect_close(
+      kLoopGeluTanh, [&](double v) { return 0.5 * v * (1 + tanh_of(v)); },
+      [&](double v) {
+        const double t = tanh_of(v);
+        return 0.5 * (1 + t) +
+               0.5 * v * (1 - t * t) * std::sqrt(2 / std::acos(-1.0)) * (1 + 3 * 0.044715 * v * v);
+      });
   expect_close(
       kLoopRelu2, [](double v) { return v > 0 ? v * v : 0; },
       [](double v) { return v > 0 ? 2 * v : 0; });
@@ -117,7 +127,7 @@ TEST_P(CpuLoops, NotANumberStaysOne) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> x(40, nan);
   std::vector<float> y(x.size());
-  for (const int kind : {kLoopNone, kLoopRelu, kLoopGelu, kLoopSilu, kLoopRelu2}) {
+  for (const int kind : {kLoopNone, kLoopRelu, kLoopGelu, kLoopSilu, kLoopRelu2, kLoopGeluTanh}) {
     loops().activation(kind, 40, x.data(), y.data());
     for (const float value : y) EXPECT_TRUE(std::isnan(value)) << kind;
   }
@@ -142,7 +152,7 @@ TEST_P(CpuLoops, AnElementsPlaceDoesNotMatter) {
     }
     EXPECT_EQ(together, alone) << what;
   };
-  for (const int kind : {kLoopRelu, kLoopGelu, kLoopSilu, kLoopRelu2}) {
+  for (const int kind : {kLoopRelu, kLoopGelu, kLoopSilu, kLoopRelu2, kLoopGeluTanh}) {
     expect_same("activation", [&](int64_t count, const float* from, float* to) {
       loops().activation(kind, count, from, to);
     });

@@ -76,6 +76,8 @@ TEST_F(Reference, ActivationsHaveTheirPublishedValues) {
   values(Activation::kRelu, {0, 0.5, 2});
   values(Activation::kRelu2, {0, 0.25, 4});
   values(Activation::kGelu, {-0.158655253931457, 0.345731230637007, 1.954499736103642});
+  // tanh(sqrt(2 / pi) (x + 0.044715 x^3)) in the place of erf, computed elsewhere.
+  values(Activation::kGeluTanh, {-0.158808009391723, 0.345714009825144, 1.954597694087775});
   values(Activation::kSilu, {-0.268941421369995, 0.311229665600927, 1.761594155955765});
 }
 

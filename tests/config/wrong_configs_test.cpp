@@ -116,7 +116,9 @@ const Wrong kValues[] = {
     {"not_one_of", "moe: {capacity: {rounding: up}}\n", "moe.capacity.rounding = up is not known",
      "a.yaml:1:28", "one of: ceil, floor"},
     {"nearly_one_of", "model: {activation: rleu}\n", "model.activation = rleu is not known",
-     "a.yaml:1:21", "did you mean 'relu'? one of: relu, gelu, silu, relu2, reglu, geglu, swiglu"},
+     "a.yaml:1:21",
+     "did you mean 'relu'? one of: relu, gelu, gelu_tanh, silu, relu2, reglu, geglu, geglu_tanh, "
+     "swiglu"},
     {"unknown_model", "model: {type: switch_t6}\n", "model.type = switch_t6 is not known",
      "a.yaml:1:15", "did you mean 'switch_t5'? one of: switch_t5, decoder_lm"},
     {"unknown_choice", "moe:\n  decoder:\n    router:\n      type: swich\n",

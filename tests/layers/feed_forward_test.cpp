@@ -89,6 +89,7 @@ INSTANTIATE_TEST_SUITE_P(
         FfnCase{.name = "relu2_dropout", .activation = Activation::kRelu2, .dropout = 0.4},
         FfnCase{.name = "linear", .activation = Activation::kNone},
         FfnCase{.name = "reglu", .activation = Activation::kRelu, .gated = true},
+        FfnCase{.name = "gelu_tanh", .activation = Activation::kGeluTanh},
         FfnCase{.name = "geglu", .activation = Activation::kGelu, .gated = true},
         FfnCase{.name = "swiglu_dropout",
                 .activation = Activation::kSilu,

@@ -401,6 +401,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases) {
   cases.push_back(arithmetic_case(7));
   cases.push_back(gated_activation_case("relu", Activation::kRelu, 3));
   cases.push_back(gated_activation_case("gelu", Activation::kGelu, 3));
+  cases.push_back(gated_activation_case("gelu_tanh", Activation::kGeluTanh, 3));
   cases.push_back(gated_activation_case("silu", Activation::kSilu, 30));
   cases.push_back(gated_activation_case("silu", Activation::kSilu, 0));
   cases.push_back(embedding_case(0));

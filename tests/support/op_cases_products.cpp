@@ -16,12 +16,15 @@ std::string name_of_activation(Activation activation) {
       return "silu";
     case Activation::kRelu2:
       return "relu2";
+    case Activation::kGeluTanh:
+      return "gelu_tanh";
   }
   return "?";
 }
 
-constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kGelu,
-                                       Activation::kSilu, Activation::kRelu2};
+constexpr Activation kActivations[] = {Activation::kNone,  Activation::kRelu,
+                                       Activation::kGelu,  Activation::kSilu,
+                                       Activation::kRelu2, Activation::kGeluTanh};
 
 OpCase linear_case(int64_t rows, int64_t in, int64_t out) {
   return {

@@ -14,7 +14,8 @@ static_assert(static_cast<int>(Activation::kNone) == cpu::kLoopNone &&
               static_cast<int>(Activation::kRelu) == cpu::kLoopRelu &&
               static_cast<int>(Activation::kGelu) == cpu::kLoopGelu &&
               static_cast<int>(Activation::kSilu) == cpu::kLoopSilu &&
-              static_cast<int>(Activation::kRelu2) == cpu::kLoopRelu2);
+              static_cast<int>(Activation::kRelu2) == cpu::kLoopRelu2 &&
+              static_cast<int>(Activation::kGeluTanh) == cpu::kLoopGeluTanh);
 
 namespace {
 

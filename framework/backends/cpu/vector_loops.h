@@ -16,7 +16,7 @@ inline constexpr int64_t kDepthBlock = 384;
 inline constexpr int64_t kLeftStride = kDepthBlock + 16;
 
 // Values as in ops/mat_mul.h's Activation; vector_loops.cpp checks that they are equal.
-enum LoopActivation : int { kLoopNone, kLoopRelu, kLoopGelu, kLoopSilu, kLoopRelu2 };
+enum LoopActivation : int { kLoopNone, kLoopRelu, kLoopGelu, kLoopSilu, kLoopRelu2, kLoopGeluTanh };
 
 // A row's fixed part of the Philox counter and key (base/random.h, random_block).
 struct LoopRandom {

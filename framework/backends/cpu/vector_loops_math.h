@@ -78,3 +78,13 @@ inline float gelu_slope_of(float x) {
 }
 
 inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
+
+// 0.5 x (1 + tanh(u)), u = sqrt(2 / pi) (x + 0.044715 x^3), as x sigmoid(2u).
+inline float gelu_tanh_of(float x) {
+  return x * sigmoid_of(1.59576912f * (x + 0.044715f * x * x * x));
+}
+
+inline float gelu_tanh_slope_of(float x) {
+  const float s = sigmoid_of(1.59576912f * (x + 0.044715f * x * x * x));
+  return s + x * (1.59576912f * (1.0f + 0.134145f * x * x)) * s * (1.0f - s);
+}

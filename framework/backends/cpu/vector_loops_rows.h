@@ -118,6 +118,10 @@ void activation(int kind, int64_t n, const float* x, float* y) {
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) y[i] = x[i] < 0.0f ? 0.0f : x[i] * x[i];
       break;
+    case kLoopGeluTanh:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) y[i] = gelu_tanh_of(x[i]);
+      break;
     default:
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) y[i] = x[i];
@@ -144,6 +148,10 @@ void activation_backward(int kind, int64_t n, const float* x, const float* dy, f
     case kLoopRelu2:
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) dx[i] = x[i] > 0.0f ? dy[i] * 2.0f * x[i] : 0.0f;
+      break;
+    case kLoopGeluTanh:
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] * gelu_tanh_slope_of(x[i]);
       break;
     default:
 #pragma omp simd

@@ -7,6 +7,12 @@
 
 namespace switchyard::reference {
 
+// sqrt(2 / pi) (x + 0.044715 x^3): tanh of it is nearly erf(x / sqrt(2)) (Hendrycks & Gimpel 2016).
+template <typename T>
+T gelu_argument(T x) {
+  return static_cast<T>(M_2_SQRTPI * M_SQRT1_2) * (x + static_cast<T>(0.044715) * x * x * x);
+}
+
 template <typename T>
 T activate(Activation activation, T x) {
   switch (activation) {
@@ -20,6 +26,8 @@ T activate(Activation activation, T x) {
       return x / (1 + std::exp(-x));
     case Activation::kRelu2:
       return x > 0 ? x * x : T{0};
+    case Activation::kGeluTanh:
+      return T{0.5} * x * (1 + std::tanh(gelu_argument(x)));
   }
   return x;
 }
@@ -42,6 +50,12 @@ T activation_derivative(Activation activation, T x) {
     }
     case Activation::kRelu2:
       return x > 0 ? 2 * x : T{0};
+    case Activation::kGeluTanh: {
+      const T tanh = std::tanh(gelu_argument(x));
+      const T slope =
+          static_cast<T>(M_2_SQRTPI * M_SQRT1_2) * (1 + static_cast<T>(3 * 0.044715) * x * x);
+      return T{0.5} * (1 + tanh) + T{0.5} * x * (1 - tanh * tanh) * slope;
+    }
   }
   return 1;
 }
