@@ -16,10 +16,18 @@ struct Row {
 };
 // Among rows of one function the first one is written.
 constexpr Row kRows[] = {
-    {Activation::kRelu, "relu", "relu", false},     {Activation::kGelu, "gelu", "gelu", false},
-    {Activation::kSilu, "silu", "silu", false},     {Activation::kSilu, "silu", "swish", false},
-    {Activation::kRelu2, "relu2", "relu2", false},  {Activation::kReglu, "reglu", "relu", true},
-    {Activation::kGeglu, "geglu", "gelu", true},    {Activation::kSwiglu, "swiglu", "silu", true},
+    {Activation::kRelu, "relu", "relu", false},
+    {Activation::kGelu, "gelu", "gelu", false},
+    {Activation::kSilu, "silu", "silu", false},
+    {Activation::kSilu, "silu", "swish", false},
+    {Activation::kGeluTanh, "gelu_tanh", "gelu_new", false},
+    {Activation::kGeluTanh, "gelu_tanh", "gelu_pytorch_tanh", false},
+    {Activation::kGegluTanh, "geglu_tanh", "gelu_new", true},
+    {Activation::kGegluTanh, "geglu_tanh", "gelu_pytorch_tanh", true},
+    {Activation::kRelu2, "relu2", "relu2", false},
+    {Activation::kReglu, "reglu", "relu", true},
+    {Activation::kGeglu, "geglu", "gelu", true},
+    {Activation::kSwiglu, "swiglu", "silu", true},
     {Activation::kSwiglu, "swiglu", "swish", true},
 };
 

@@ -167,7 +167,7 @@ class Exporter {
     if (is_gated(model_.activation)) {
       refuse(fmt::format("model.activation = {}: its Switch Transformer isn't gated",
                          config_name(model_.activation)),
-             {"model.activation"}, "relu, gelu, silu and relu2 can be expressed");
+             {"model.activation"}, "relu, gelu, gelu_tanh, silu and relu2 can be expressed");
     }
     int64_t mixtures = 0, stacks = 0;
     double jitter = 0;

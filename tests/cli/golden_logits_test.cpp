@@ -133,18 +133,17 @@ std::string name_of(const testing::TestParamInfo<GoldenModel>& model) {
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenLogits,
-                         testing::Values(GoldenModel{"switch_full", {}, true},
-                                         GoldenModel{"t5/relu", {}, true},
-                                         GoldenModel{"decoder/mixtral", {0, 1}},
-                                         GoldenModel{"decoder/olmoe", {0, 1}},
-                                         GoldenModel{"decoder/qwen3_moe", {0, 1}},
-                                         GoldenModel{"saved/mixtral_bfloat16", {0, 1}},
-                                         GoldenModel{"saved/olmoe_float16", {0, 1}},
-                                         GoldenModel{"saved/qwen3_moe_bfloat16", {0, 1}},
-                                         GoldenModel{"saved/switch_bfloat16", {}, true},
-                                         GoldenModel{"saved/t5_float16", {}, true}),
-                         name_of);
+INSTANTIATE_TEST_SUITE_P(
+    All, GoldenLogits,
+    testing::Values(GoldenModel{"switch_full", {}, true}, GoldenModel{"t5/relu", {}, true},
+                    GoldenModel{"t5/gated_gelu", {}, true}, GoldenModel{"decoder/mixtral", {0, 1}},
+                    GoldenModel{"decoder/olmoe", {0, 1}}, GoldenModel{"decoder/qwen3_moe", {0, 1}},
+                    GoldenModel{"saved/mixtral_bfloat16", {0, 1}},
+                    GoldenModel{"saved/olmoe_float16", {0, 1}},
+                    GoldenModel{"saved/qwen3_moe_bfloat16", {0, 1}},
+                    GoldenModel{"saved/switch_bfloat16", {}, true},
+                    GoldenModel{"saved/t5_float16", {}, true}),
+    name_of);
 INSTANTIATE_TEST_SUITE_P(All, LogitsInBfloat16,
                          testing::Values(GoldenModel{"saved/mixtral_bfloat16", {0, 1}},
                                          GoldenModel{"saved/qwen3_moe_bfloat16", {0, 1}},

@@ -52,8 +52,8 @@ double golden_difference(const Path& path, const std::string& folder) {
 }
 
 TEST(Converted, ComputeWhatTransformersDoes) {
-  for (const char* const folder :
-       {"switch_full", "decoder/mixtral", "decoder/olmoe", "decoder/qwen3_moe", "t5/relu"}) {
+  for (const char* const folder : {"switch_full", "decoder/mixtral", "decoder/olmoe",
+                                   "decoder/qwen3_moe", "t5/relu", "t5/gated_gelu"}) {
     EXPECT_LT(golden_difference(golden_path(folder), folder), 1e-5) << folder;
     // And so they do after a way through a checkpoint.
     const TemporaryDirectory directory;
