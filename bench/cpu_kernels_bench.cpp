@@ -233,7 +233,6 @@ struct Step {
   Tensor logits = normal({kTokens, kExperts}, 10), probs = normal({kTokens, kExperts}, 11);
   Tensor dprobs = normal({kTokens, kExperts}, 12), weight = normal({kTokens, 1}, 13);
   Tensor dweight = normal({kTokens, 1}, 14);
-  Tensor vocabulary_logits = normal({kTokens, kVocabulary}, 15);
   Tensor losses{DType::kFloat64, {kTokens}}, token{DType::kInt64, {kTokens}};
   Tensor ids{DType::kInt32, {kTokens}}, target{DType::kInt32, {kTokens}};
   Tensor expert{DType::kInt32, {kTokens, 1}}, kept{DType::kInt32, {kTokens, 1}};
@@ -311,12 +310,14 @@ const std::vector<std::pair<const char*, Operation>> kOperations = {
                           Step::as_heads(s.dy), s.sequence_groups, Step::as_heads(s.dq),
                           Step::as_heads(s.dk), Step::as_heads(s.dv), s.dbias);
      }},
-    {"cross_entropy",
-     [](Step& s) { cross_entropy(ctx(), {}, s.vocabulary_logits, s.target, s.losses, {}, {}); }},
-    {"cross_entropy_gradient",
+    {"linear_cross_entropy",
      [](Step& s) {
-       cross_entropy(ctx(), {.gradient_scale = 1e-4}, s.vocabulary_logits, s.target, s.losses, {},
-                     s.vocabulary_logits);
+       linear_cross_entropy(ctx(), {}, s.x, *s.table, s.target, {}, s.losses, {}, {});
+     }},
+    {"linear_cross_entropy_gradient",
+     [](Step& s) {
+       linear_cross_entropy(ctx(), {.gradient_scale = 1e-4}, s.x, *s.table, s.target, s.groups,
+                            s.losses, {}, s.dq);
      }},
     {"softmax", [](Step& s) { softmax(ctx(), s.logits, s.probs); }},
     {"softmax_backward",

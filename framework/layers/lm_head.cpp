@@ -22,37 +22,36 @@ LmHead::LmHead(const std::string& name, int64_t vocabulary, int64_t d_model,
   initialise(*own_, init.matrix(d_model), seed);
 }
 
-TensorView LmHead::logits(LayerContext& ctx, TensorView h, Saved& saved) {
-  saved.h = h;
-  if (scale_ != 1.0) {
-    saved.h = ctx.saved.allocate(h.dtype(), h.shape());
-    scale(ctx, h, scale_, saved.h);
-  }
+TensorView LmHead::scaled(LayerContext& ctx, TensorView h) const {
+  if (scale_ == 1.0) return h;
+  const TensorView scaled = ctx.scratch.allocate(h.dtype(), h.shape());
+  scale(ctx, h, scale_, scaled);
+  return scaled;
+}
+
+TensorView LmHead::logits(LayerContext& ctx, TensorView h) {
+  const ScratchScope scope(ctx.scratch);
   const TensorView y = ctx.saved.allocate(h.dtype(), {h.shape()[0], weight_->shape()[0]});
-  linear(ctx, saved.h, *weight_, y);
+  linear(ctx, scaled(ctx, h), *weight_, y);
   return y;
 }
 
-TensorView LmHead::loss(LayerContext& ctx, TensorView h, TensorView targets, double gradient_scale,
-                        Saved& saved) {
-  const TensorView y = logits(ctx, h, saved);
+TensorView LmHead::loss(LayerContext& ctx, TensorView h, TensorView targets, LeafOffsets leaves,
+                        double gradient_scale, Saved& saved) {
+  const ScratchScope scope(ctx.scratch);
   const TensorView losses = ctx.saved.allocate(DType::kFloat64, {h.shape()[0]});
-  saved.dlogits = ctx.training ? y : TensorView();
-  saved.output_z = ctx.training && options_.output_z > 0
-                       ? ctx.saved.allocate(DType::kFloat64, losses.shape())
-                       : TensorView();
-  cross_entropy(ctx,
-                {.gradient_scale = gradient_scale,
-                 .label_smoothing = options_.label_smoothing,
-                 .z = options_.output_z},
-                y, targets, losses, saved.output_z, saved.dlogits);
+  saved = {};
+  if (ctx.training) {
+    saved.dh = ctx.saved.allocate(h.dtype(), h.shape());
+    if (options_.output_z > 0) saved.output_z = ctx.saved.allocate(losses.dtype(), losses.shape());
+  }
+  linear_cross_entropy(ctx,
+                       {.gradient_scale = gradient_scale,
+                        .label_smoothing = options_.label_smoothing,
+                        .z = options_.output_z},
+                       scaled(ctx, h), *weight_, targets, leaves, losses, saved.output_z, saved.dh);
+  if (ctx.training && scale_ != 1.0) scale(ctx, saved.dh, scale_, saved.dh);
   return losses;
-}
-
-void LmHead::backward(LayerContext& ctx, LeafOffsets leaves, const Saved& saved, TensorView dh) {
-  linear_weight_gradient(ctx, saved.h, saved.dlogits, leaves, *weight_);
-  linear_input_gradient(ctx, saved.dlogits, *weight_, dh, Write::kOverwrite);
-  if (scale_ != 1.0) scale(ctx, dh, scale_, dh);
 }
 
 void LmHead::collect_weights(std::vector<Weight*>& weights) {

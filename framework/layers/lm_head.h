@@ -16,10 +16,10 @@ struct LossOptions {
 
 class LmHead : public Module {
  public:
+  // What a loss in training leaves behind; in evaluation both are absent.
   struct Saved {
-    TensorView h;         // [T, D], scaled
-    TensorView dlogits;   // [T, V]
-    TensorView output_z;  // float64 [T]: z-losses; absent where output_z is 0 and in evaluation
+    TensorView dh;        // [T, D], gradient of the hidden states
+    TensorView output_z;  // float64 [T]: z-losses; absent, too, where output_z is 0
   };
 
   // Tied to `table` [V, D], which someone else owns and lists.
@@ -33,18 +33,20 @@ class LmHead : public Module {
   static double t5_scale(const Weight& table);
 
   // Returns [T, V] in ctx.saved.
-  TensorView logits(LayerContext& ctx, TensorView h, Saved& saved);
-  // Plain cross-entropy of each target. In training keeps for backward the gradient of
-  // gradient_scale * the sum of what is trained on, smoothing and z-losses included.
+  TensorView logits(LayerContext& ctx, TensorView h);
+  // Plain cross-entropy of each target. In training also backward: the gradient of gradient_scale *
+  // the sum of what is trained on, smoothing and z-losses included, goes into saved.dh and the
+  // weight's sink, so that logits need not be kept.
   //   targets  int32 [T], kIgnoredTarget where there is no loss
   //   returns  float64 [T] in ctx.saved
-  TensorView loss(LayerContext& ctx, TensorView h, TensorView targets, double gradient_scale,
-                  Saved& saved);
-  // Overwrites dh [T, D].
-  void backward(LayerContext& ctx, LeafOffsets leaves, const Saved& saved, TensorView dh);
+  TensorView loss(LayerContext& ctx, TensorView h, TensorView targets, LeafOffsets leaves,
+                  double gradient_scale, Saved& saved);
   void collect_weights(std::vector<Weight*>& weights) override;
 
  private:
+  // h times the scale: itself, or in ctx.scratch.
+  TensorView scaled(LayerContext& ctx, TensorView h) const;
+
   std::unique_ptr<Weight> own_;
   Weight* weight_;
   double scale_;

@@ -26,8 +26,8 @@ TensorView DecoderLm::run_stack(LayerContext& ctx, const ModelBatch& batch,
 }
 
 TensorView DecoderLm::forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) {
-  return head_->loss(ctx, run_stack(ctx, batch, nullptr), batch.targets, gradient_scale,
-                     head_saved_);
+  return head_->loss(ctx, run_stack(ctx, batch, nullptr), batch.targets,
+                     batch.decoder.group_offsets, gradient_scale, head_saved_);
 }
 
 void DecoderLm::route(LayerContext& ctx, const ModelBatch& batch) {
@@ -35,7 +35,7 @@ void DecoderLm::route(LayerContext& ctx, const ModelBatch& batch) {
 }
 
 TensorView DecoderLm::logits(LayerContext& ctx, const ModelBatch& batch) {
-  return head_->logits(ctx, run_stack(ctx, batch, nullptr), head_saved_);
+  return head_->logits(ctx, run_stack(ctx, batch, nullptr));
 }
 
 std::vector<TensorView> DecoderLm::hidden_states(LayerContext& ctx, const ModelBatch& batch) {
@@ -45,9 +45,7 @@ std::vector<TensorView> DecoderLm::hidden_states(LayerContext& ctx, const ModelB
 }
 
 void DecoderLm::backward(LayerContext& ctx, const ModelBatch& batch) {
-  const ScratchScope scope(ctx.scratch);
-  const TensorView dh = ctx.scratch.allocate(activations_, head_saved_.h.shape());
-  head_->backward(ctx, batch.decoder.group_offsets, head_saved_, dh);
+  const TensorView dh = head_saved_.dh;
   stack_.backward(ctx, batch.decoder, nullptr, saved_, dh);
   embedding_.backward(ctx, batch.decoder, dh);
 }
@@ -67,7 +65,7 @@ Stack::Cache DecoderLm::start(LayerContext& ctx, const TokenRows&, int64_t seque
 
 TensorView DecoderLm::step(LayerContext& ctx, const TokenRows& tokens, Stack::Cache& cache) {
   const TensorView h = embedding_.forward(ctx, tokens, activations_);
-  return head_->logits(ctx, stack_.step(ctx, tokens, h, cache, saved_), head_saved_);
+  return head_->logits(ctx, stack_.step(ctx, tokens, h, cache, saved_));
 }
 
 void DecoderLm::collect_weights(std::vector<Weight*>& weights) {

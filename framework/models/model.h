@@ -19,7 +19,8 @@ class Model : public Module {
  public:
   // Cross-entropy of every target, float64 [Td] in ctx.saved. In training keeps what backward needs
   // for the gradient of gradient_scale * the sum of what is trained on: cross-entropies, smoothed
-  // if the model was made so, and z-losses. Every rank calls it, with an empty batch too.
+  // if the model was made so, and z-losses; the head's own gradient is added to its weight at once.
+  // Every rank calls it, with an empty batch too.
   virtual TensorView forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) = 0;
   // Of the last forward in training: z-loss of every target, float64 [Td], which the
   // cross-entropies don't contain; absent where the model has none.

@@ -35,7 +35,8 @@ TensorView SwitchT5::run_stacks(LayerContext& ctx, const ModelBatch& batch, Hidd
 
 TensorView SwitchT5::forward(LayerContext& ctx, const ModelBatch& batch, double gradient_scale) {
   const TensorView decoded = run_stacks(ctx, batch, nullptr);
-  return head_->loss(ctx, decoded, batch.targets, gradient_scale, head_saved_);
+  return head_->loss(ctx, decoded, batch.targets, batch.decoder.group_offsets, gradient_scale,
+                     head_saved_);
 }
 
 void SwitchT5::route(LayerContext& ctx, const ModelBatch& batch) {
@@ -43,7 +44,7 @@ void SwitchT5::route(LayerContext& ctx, const ModelBatch& batch) {
 }
 
 TensorView SwitchT5::logits(LayerContext& ctx, const ModelBatch& batch) {
-  return head_->logits(ctx, run_stacks(ctx, batch, nullptr), head_saved_);
+  return head_->logits(ctx, run_stacks(ctx, batch, nullptr));
 }
 
 SwitchT5::Hidden SwitchT5::hidden_states(LayerContext& ctx, const ModelBatch& batch) {
@@ -55,10 +56,9 @@ SwitchT5::Hidden SwitchT5::hidden_states(LayerContext& ctx, const ModelBatch& ba
 
 void SwitchT5::backward(LayerContext& ctx, const ModelBatch& batch) {
   const ScratchScope scope(ctx.scratch);
-  const TensorView ddecoded = ctx.scratch.allocate(activations_, head_saved_.h.shape());
+  const TensorView ddecoded = head_saved_.dh;
   const TensorView dencoded = ctx.scratch.allocate(activations_, encoded_.shape());
   fill_zero(ctx, dencoded);  // every decoder block adds to it
-  head_->backward(ctx, batch.decoder.group_offsets, head_saved_, ddecoded);
   const Block::Memory memory{&batch.encoder, encoded_, dencoded};
   decoder_.backward(ctx, batch.decoder, &memory, decoder_saved_, ddecoded);
   embedding_.backward(ctx, batch.decoder, ddecoded);
@@ -95,7 +95,7 @@ Stack::Cache SwitchT5::start(LayerContext& ctx, const TokenRows& encoder, int64_
 
 TensorView SwitchT5::step(LayerContext& ctx, const TokenRows& tokens, Stack::Cache& cache) {
   const TensorView h = embedding_.forward(ctx, tokens, activations_);
-  return head_->logits(ctx, decoder_.step(ctx, tokens, h, cache, decoder_saved_), head_saved_);
+  return head_->logits(ctx, decoder_.step(ctx, tokens, h, cache, decoder_saved_));
 }
 
 std::vector<const MoeLayer::Saved*> SwitchT5::encoder_mixtures() const {

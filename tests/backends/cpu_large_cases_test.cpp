@@ -150,22 +150,16 @@ OpCase large_norm() {
   };
 }
 
-// Embedding, loss over a vocabulary, and sums over many elements.
+// Embedding, and sums over many elements.
 OpCase large_ends() {
   const int64_t rows = 600, columns = 100, vocabulary = 300;
   return {
       .name = "ends",
-      .inputs = {integers("ids", {rows}, 0, 40), integers("targets", {rows}, 0, 300),
-                 constant("logits", {rows, vocabulary}), constant("dy", {rows, columns}),
+      .inputs = {integers("ids", {rows}, 0, 40), constant("dy", {rows, columns}),
                  accurate_normal("scores", {rows, vocabulary})},
       .weights = {normal_weight("table", {vocabulary, columns})},
       .run =
           [=](ExecContext& ctx, OpRun& run) {
-            const CrossEntropy objective{.gradient_scale = 0.5, .label_smoothing = 0.1, .z = 0.01};
-            cross_entropy(ctx, objective, run.in("logits"), run.in("targets"),
-                          run.saved("losses", {rows}, Element::kFloat64),
-                          run.saved("z_losses", {rows}, Element::kFloat64),
-                          run.saved("dlogits", {rows, vocabulary}));
             softmax(ctx, run.in("scores"),
                     run.output("probs", {rows, vocabulary}, Element::kAccurate));
             sum_of_squares(ctx, run.in("scores"), run.saved("squares", {1}, Element::kFloat64));
@@ -182,6 +176,36 @@ OpCase large_ends() {
   };
 }
 
+// Loss over a vocabulary of several panels, in more than two blocks of rows; the second call adds
+// to the weight's gradient.
+OpCase large_cross_entropy() {
+  const int64_t rows = 2100, width = 40, vocabulary = 77;
+  Numbers targets = random_integers("targets", {rows}, 0, vocabulary);
+  for (size_t t = 0; t < targets.size(); t += 9) targets[t] = kIgnoredTarget;
+  return {
+      .name = "cross_entropy",
+      .inputs = {normal("h", {rows, width}), given("targets", Element::kInt32, {rows}, targets)},
+      .weights = {normal_weight("w", {vocabulary, width}, 0.2)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            linear_cross_entropy(ctx, {}, run.in("h"), run.weight("w"), run.in("targets"), {},
+                                 run.output("losses", {rows}, Element::kFloat64), {}, {});
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const CrossEntropy objective{.gradient_scale = 0.5, .label_smoothing = 0.1, .z = 0.01};
+            for (const char* name : {"once", "twice"}) {
+              const int64_t leaves[] = {0, 1500, rows};
+              linear_cross_entropy(ctx, objective, run.in("h"), run.weight("w"), run.in("targets"),
+                                   leaves, run.saved(name, {rows}, Element::kFloat64),
+                                   run.saved("z_losses", {rows}, Element::kFloat64),
+                                   run.d_input("h"));
+            }
+          },
+      .tolerance = {.float32 = 5e-6},
+  };
+}
+
 const std::vector<OpCase>& large_cases() {
   static const std::vector<OpCase> cases = {large_linear(260, 1000, 70),
                                             large_linear(33, 530, 1100),
@@ -190,7 +214,8 @@ const std::vector<OpCase>& large_cases() {
                                             large_attention(true, 0),
                                             large_attention(false, 0.2),
                                             large_norm(),
-                                            large_ends()};
+                                            large_ends(),
+                                            large_cross_entropy()};
   return cases;
 }
 

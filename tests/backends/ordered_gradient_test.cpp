@@ -61,6 +61,23 @@ TEST_P(OrderedGradient, OfAProductDoesNotDependOnTheCalls) {
                          });
 }
 
+TEST_P(OrderedGradient, OfTheLossDoesNotDependOnTheCalls) {
+  std::vector<int32_t> targets;
+  for (const double id : random_integers("targets", {200}, 0, kVocabulary)) {
+    targets.push_back(static_cast<int32_t>(id));
+  }
+  const Tensor target = device_tensor(device(), {200}, targets);
+  const Tensor h = device_tensor(device(), {200, kIn}, normal_floats("h", {200, kIn}));
+  const Tensor losses(DType::kFloat64, {200}, device().memory());
+  const Tensor dh(DType::kFloat32, {200, kIn}, device().memory());
+  expect_any_calls_alike(
+      {kVocabulary, kIn}, [&](int64_t begin, int64_t end, LeafOffsets leaves, Weight& w) {
+        linear_cross_entropy(context(), {}, h.view().rows(begin, end), w,
+                             target.view().rows(begin, end), leaves, losses.view().rows(begin, end),
+                             {}, dh.view().rows(begin, end));
+      });
+}
+
 TEST_P(OrderedGradient, OfAnEmbeddingDoesNotDependOnTheCalls) {
   std::vector<int32_t> ids;
   for (const double id : random_integers("ids", {200}, 0, kVocabulary)) {

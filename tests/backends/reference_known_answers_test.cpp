@@ -90,32 +90,50 @@ TEST_F(Reference, RmsNormDividesByTheRootOfTheMeanSquarePlusEpsilon) {
   expect_near(y, {10 / root, -7 / root, 0, 0});
 }
 
+// With the unit matrix as the head's weight logits are h, and their gradient is dh.
 TEST_F(Reference, CrossEntropyOfEqualLogitsIsTheLogarithmOfTheirNumber) {
-  const Tensor losses = empty({3}), dlogits = empty({3, 4});
-  const Tensor logits = tensor({3, 4}, {5, 5, 5, 5, 0, std::log(2.0), 0, 0, 1, 2, 3, 4});
-  cross_entropy(context(), {.gradient_scale = 10}, logits, integers({3}, {2, 1, kIgnoredTarget}),
-                losses, {}, dlogits);
-  expect_near(losses, {std::log(4.0), std::log(2.5), 0});
-  expect_near(dlogits, {2.5, 2.5, -7.5, 2.5, 2, -6, 2, 2, 0, 0, 0, 0}, 1e-13);
+  const auto unit = device_weight<double>(device_, {2, 2}, {1, 0, 0, 1});
+  const auto head = device_weight<double>(device_, {3, 2}, {1, 0, 0, 1, 1, 1});
+  const Tensor losses = empty({3}), dh = empty({3, 2});
+  const std::vector<int64_t> leaves = {0, 2, 3};
+  const Tensor h = tensor({3, 2}, {5, 5, std::log(3.0), 0, 1, 2});
+  linear_cross_entropy(context(), {.gradient_scale = 8}, h, *unit,
+                       integers({3}, {1, 0, kIgnoredTarget}), leaves, losses, {}, dh);
+  expect_near(losses, {std::log(2.0), std::log(4.0 / 3), 0});
+  expect_near(dh, {4, -4, -2, 2, 0, 0}, 1e-13);
+  // The weight's gradient is the sum of dlogits h^T.
+  expect_near(unit->gradient(), {20 - 2 * std::log(3.0), 20, -20 + 2 * std::log(3.0), -20}, 1e-13);
+
+  // Logits 0, 0, 0: each third of the probability goes through the weight's rows.
+  const Tensor loss = empty({1}), dh_of_zeros = empty({1, 2});
+  const std::vector<int64_t> leaf = {0, 1};
+  linear_cross_entropy(context(), {.gradient_scale = 3}, tensor({1, 2}, {0, 0}), *head,
+                       integers({1}, {0}), leaf, loss, {}, dh_of_zeros);
+  expect_near(loss, {std::log(3.0)});
+  expect_near(dh_of_zeros, {-1, 2}, 1e-13);
 }
 
 // Z = 4: the loss is still log 4; smoothing takes 0.1 of the target and spreads it over the four.
 TEST_F(Reference, CrossEntropyIsPlainWhateverIsTrainedOn) {
-  const Tensor losses = empty({2}), z_losses = empty({2}), dlogits = empty({2, 4});
-  cross_entropy(context(), {.gradient_scale = 10, .label_smoothing = 0.1, .z = 0.5},
-                tensor({2, 4}, {0, 0, 0, 0, 1, 2, 3, 4}), integers({2}, {2, kIgnoredTarget}),
-                losses, z_losses, dlogits);
+  const auto unit =
+      device_weight<double>(device_, {4, 4}, {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1});
+  const Tensor losses = empty({2}), z_losses = empty({2}), dh = empty({2, 4});
+  const std::vector<int64_t> leaves = {0, 2};
+  linear_cross_entropy(context(), {.gradient_scale = 10, .label_smoothing = 0.1, .z = 0.5},
+                       tensor({2, 4}, {0, 0, 0, 0, 1, 2, 3, 4}), *unit,
+                       integers({2}, {2, kIgnoredTarget}), leaves, losses, z_losses, dh);
   const double log_z = std::log(4.0), each = 10 * (0.25 * (1 + log_z) - 0.025);
   expect_near(losses, {log_z, 0});
   expect_near(z_losses, {0.5 * log_z * log_z, 0});
-  expect_near(dlogits, {each, each, each - 9, each, 0, 0, 0, 0}, 1e-13);
+  expect_near(dh, {each, each, each - 9, each, 0, 0, 0, 0}, 1e-13);
 }
 
 TEST_F(Reference, LookingUpOutsideTheTableIsRefused) {
   const auto table = device_weight<double>(device_, {2, 1}, {1, 2});
   EXPECT_THROW(embedding(context(), *table, integers({1}, {2}), empty({1, 1})), Error);
   EXPECT_THROW(embedding(context(), *table, integers({1}, {-1}), empty({1, 1})), Error);
-  EXPECT_THROW(cross_entropy(context(), {}, empty({1, 2}), integers({1}, {2}), empty({1}), {}, {}),
+  EXPECT_THROW(linear_cross_entropy(context(), {}, empty({1, 1}), *table, integers({1}, {2}), {},
+                                    empty({1}), {}, {}),
                Error);
 }
 

@@ -268,9 +268,28 @@ std::vector<WrongCall> wrong_elementwise() {
          uniform(ctx, {{}, t(DType::kInt64, {2})}, t.i({2, 4}));
        }},
       {"cross_entropy",
-       {"cross_entropy", "losses", "float32", "float64 [2]"},
+       {"linear_cross_entropy", "losses", "float32", "float64 [2]"},
        [](auto& ctx, auto& t) {
-         cross_entropy(ctx, {}, t.f({2, 4}), t.i({2}), t.f({2}), {}, {});
+         linear_cross_entropy(ctx, {}, t.f({2, 4}), t.w({9, 4}), t.i({2}), {}, t.f({2}), {}, {});
+       }},
+      {"cross_entropy_weight",
+       {"linear_cross_entropy", "weight w", "[9, 5]", "[9, 4]"},
+       [](auto& ctx, auto& t) {
+         linear_cross_entropy(ctx, {}, t.f({2, 4}), t.w({9, 5}), t.i({2}), {}, t.d({2}), {}, {});
+       }},
+      {"cross_entropy_gradient",
+       {"linear_cross_entropy", "dh", "[2, 9]", "[2, 4]"},
+       [](auto& ctx, auto& t) {
+         const int64_t leaves[] = {0, 2};
+         linear_cross_entropy(ctx, {}, t.f({2, 4}), t.w({9, 4}), t.i({2}), leaves, t.d({2}), {},
+                              t.f({2, 9}));
+       }},
+      {"cross_entropy_leaves",
+       {"linear_cross_entropy", "leaves", "2"},
+       [](auto& ctx, auto& t) {
+         const int64_t leaves[] = {0, 1};
+         linear_cross_entropy(ctx, {}, t.f({2, 4}), t.w({9, 4}), t.i({2}), leaves, t.d({2}), {},
+                              t.f({2, 4}));
        }},
       {"sum_of_squares",
        {"sum_of_squares", "sum", "float64 [1]"},
@@ -281,10 +300,10 @@ std::vector<WrongCall> wrong_elementwise() {
        {"adamw", "second moment", "[3]", "[2]"},
        [](auto& ctx, auto& t) { adamw(ctx, {}, t.f({2}), t.f({2}), t.f({2}), t.f({3})); }},
       {"cross_entropy_z",
-       {"cross_entropy", "z losses", "[3]", "[2]"},
+       {"linear_cross_entropy", "z losses", "[3]", "[2]"},
        [](auto& ctx, auto& t) {
-         cross_entropy(ctx, {}, t.f({2, 4}), t.i({2}), t(DType::kFloat64, {2}),
-                       t(DType::kFloat64, {3}), {});
+         linear_cross_entropy(ctx, {}, t.f({2, 4}), t.w({9, 4}), t.i({2}), {}, t.d({2}), t.d({3}),
+                              {});
        }},
       {"sgd",
        {"sgd", "momentum 0.5 without velocity"},

@@ -242,22 +242,27 @@ OpCase uniform_case(const Shape& shape) {
 
 struct CrossEntropyCase {
   std::string name;
-  int64_t rows, vocabulary;
+  int64_t width, vocabulary;
   Numbers targets;
   double scale = 1;   // of the gradient
   double spread = 1;  // of the logits
   double smoothing = 0, z = 0;
+  std::vector<int64_t> leaves = {};  // empty: all rows are one
+  double bfloat16_tolerance = 2e-2;  // of sums of rounded logits
 };
 
-// What the gradient is of, from the logits alone, as its papers write it.
-double training_objective(const CrossEntropyCase& c, const Numbers& logits) {
-  const auto vocabulary = static_cast<size_t>(c.vocabulary);
+// What the gradient is of, from the logits h w^T, as its papers write it.
+double training_objective(const CrossEntropyCase& c, const Numbers& h, const double* w) {
+  const auto vocabulary = static_cast<size_t>(c.vocabulary), width = static_cast<size_t>(c.width);
   double sum = 0;
   for (size_t t = 0; t < c.targets.size(); ++t) {
     if (c.targets[t] == kIgnoredTarget) continue;
-    const double* row = logits.data() + t * vocabulary;
+    Numbers row(vocabulary);
     double z = 0;
-    for (size_t v = 0; v < vocabulary; ++v) z += std::exp(row[v]);
+    for (size_t v = 0; v < vocabulary; ++v) {
+      for (size_t d = 0; d < width; ++d) row[v] += h[t * width + d] * w[v * width + d];
+      z += std::exp(row[v]);
+    }
     for (size_t v = 0; v < vocabulary; ++v) {
       const bool is_target = static_cast<double>(v) == c.targets[t];
       const double wanted =
@@ -270,31 +275,33 @@ double training_objective(const CrossEntropyCase& c, const Numbers& logits) {
 }
 
 OpCase cross_entropy_case(const CrossEntropyCase& c) {
-  const Shape shape = {c.rows, c.vocabulary};
+  const auto rows = static_cast<int64_t>(c.targets.size());
   const CrossEntropy objective = {
       .gradient_scale = c.scale, .label_smoothing = c.smoothing, .z = c.z};
   return {
       .name = "cross_entropy_" + c.name,
-      .inputs = {normal("logits", shape, c.spread),
-                 given("targets", Element::kInt32, {c.rows}, c.targets)},
+      .inputs = {normal("h", {rows, c.width}, c.spread),
+                 given("targets", Element::kInt32, {rows}, c.targets)},
+      .weights = {normal_weight("w", {c.vocabulary, c.width})},
       .run =
           [=](ExecContext& ctx, OpRun& run) {
-            cross_entropy(ctx, objective, run.in("logits"), run.in("targets"),
-                          run.output("losses", {c.rows}, Element::kFloat64),
-                          run.saved("z", {c.rows}, Element::kFloat64), {});
+            linear_cross_entropy(ctx, objective, run.in("h"), run.weight("w"), run.in("targets"),
+                                 {}, run.output("losses", {rows}, Element::kFloat64),
+                                 run.saved("z", {rows}, Element::kFloat64), {});
           },
       .backward =
           [=](ExecContext& ctx, OpRun& run) {
-            const TensorView losses = run.saved("losses2", {c.rows}, Element::kFloat64);
-            cross_entropy(ctx, objective, run.in("logits"), run.in("targets"), losses, {},
-                          run.d_input("logits"));
-            const TensorView in_place = run.saved("in_place", shape);
-            copy(ctx, run.in("logits"), in_place);
-            cross_entropy(ctx, objective, in_place, run.in("targets"), losses,
-                          run.saved("z2", {c.rows}, Element::kFloat64), in_place);
+            const std::vector<int64_t> leaves =
+                c.leaves.empty() ? std::vector<int64_t>{0, rows} : c.leaves;
+            linear_cross_entropy(ctx, objective, run.in("h"), run.weight("w"), run.in("targets"),
+                                 leaves, run.saved("losses2", {rows}, Element::kFloat64),
+                                 run.saved("z2", {rows}, Element::kFloat64), run.d_input("h"));
           },
-      .objective = [=](OpRun& run) { return training_objective(c, run.numbers("logits")); },
-      .tolerance = {.float32 = 5e-6},
+      .objective =
+          [=](OpRun& run) {
+            return training_objective(c, run.numbers("h"), run.weight("w").master().data<double>());
+          },
+      .tolerance = {.float32 = 5e-6, .bfloat16 = c.bfloat16_tolerance},
   };
 }
 
@@ -424,15 +431,27 @@ void add_elementwise_cases(std::vector<OpCase>& cases) {
   cases.push_back(uniform_case({3, 300}));
   cases.push_back(uniform_case({0, 2}));
 
-  cases.push_back(cross_entropy_case({"plain", 4, 9, {0, 8, 3, 3}}));
-  cases.push_back(cross_entropy_case({"ignored", 5, 131, {-100, 7, 130, -100, 0}, 0.125}));
-  cases.push_back(cross_entropy_case({"all_ignored", 2, 5, {-100, -100}}));
-  cases.push_back(cross_entropy_case({"no_rows", 0, 5, {}}));
+  cases.push_back(cross_entropy_case({"plain", 5, 9, {0, 8, 3, 3}}));
+  cases.push_back(cross_entropy_case({.name = "ignored",
+                                      .width = 33,
+                                      .vocabulary = 131,
+                                      .targets = {-100, 7, 130, -100, 0},
+                                      .scale = 0.125,
+                                      .spread = 0.3,
+                                      .leaves = {0, 0, 2, 5}}));
+  cases.push_back(cross_entropy_case({"all_ignored", 3, 5, {-100, -100}}));
+  cases.push_back(cross_entropy_case({"no_rows", 4, 5, {}}));
   cases.push_back(cross_entropy_case({"one_word", 2, 1, {0, -100}}));
-  cases.push_back(cross_entropy_case({"large_logits", 3, 17, {1, 2, 16}, 1, 40}));
-  cases.push_back(cross_entropy_case({"smoothed", 3, 9, {0, -100, 8}, 0.5, 1, 0.1}));
-  cases.push_back(cross_entropy_case({"z", 3, 70, {0, -100, 69}, 0.5, 2, 0.0, 0.01}));
-  cases.push_back(cross_entropy_case({"smoothed_z", 4, 33, {0, 5, -100, 32}, 2, 2, 0.2, 0.1}));
+  // Logits of about 40 are rounded by up to 1/8.
+  cases.push_back(cross_entropy_case({.name = "large_logits",
+                                      .width = 16,
+                                      .vocabulary = 17,
+                                      .targets = {1, 2, 16},
+                                      .spread = 10,
+                                      .bfloat16_tolerance = 1e-1}));
+  cases.push_back(cross_entropy_case({"smoothed", 6, 9, {0, -100, 8}, 0.5, 1, 0.1}));
+  cases.push_back(cross_entropy_case({"z", 12, 70, {0, -100, 69}, 0.5, 0.6, 0.0, 0.01}));
+  cases.push_back(cross_entropy_case({"smoothed_z", 9, 33, {0, 5, -100, 32}, 2, 0.6, 0.2, 0.1}));
 
   cases.push_back(sum_of_squares_case(0));
   cases.push_back(sum_of_squares_case(1));

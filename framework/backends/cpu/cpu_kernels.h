@@ -177,9 +177,9 @@ class CpuKernels final : public Kernels {
   void mixing_gradient(ExecContext& ctx, TensorView x, TensorView rows, LeafOffsets sequences,
                        TensorView dweights, Write write) override;
 
-  void cross_entropy(ExecContext& ctx, const CrossEntropy& objective, TensorView logits,
-                     TensorView targets, TensorView losses, TensorView z_losses,
-                     TensorView dlogits) override;
+  void linear_cross_entropy(ExecContext& ctx, const CrossEntropy& objective, TensorView h,
+                            Weight& w, TensorView targets, LeafOffsets leaves, TensorView losses,
+                            TensorView z_losses, TensorView dh) override;
 
   void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) override;
   void gradient_of_sums(ExecContext& ctx, Weight& weight) override;

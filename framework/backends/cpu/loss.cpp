@@ -1,59 +1,129 @@
+// The head's product, its cross-entropy and their gradients, a block of rows at a time.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
 
 namespace switchyard {
+namespace {
 
-void CpuKernels::cross_entropy(ExecContext&, const CrossEntropy& objective, TensorView logits_view,
-                               TensorView targets_view, TensorView losses_view,
-                               TensorView z_losses_view, TensorView dlogits_view) {
-  const int64_t classes = logits_view.shape()[1];
-  const int32_t* targets = targets_view.data<int32_t>();
-  double* losses = losses_view.data<double>();
-  double* z_losses = z_losses_view.absent() ? nullptr : z_losses_view.data<double>();
-  const double smoothing = objective.label_smoothing;
-  const float target_share = static_cast<float>(objective.gradient_scale * (1 - smoothing));
-  const float spread =
-      static_cast<float>(objective.gradient_scale * smoothing / static_cast<double>(classes));
-  cpu::with_activation(logits_view.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const T* logits = logits_view.data<T>();
-    T* dlogits = dlogits_view.absent() ? nullptr : dlogits_view.data<T>();
-    team_.ranges(logits_view.shape()[0], 4 * classes, [&](int64_t begin, int64_t end) {
-      cpu::RowBuffer<T> buffer(classes);
-      for (int64_t t = begin; t < end; ++t) {
-        T* gradient_row = dlogits == nullptr ? nullptr : dlogits + t * classes;
-        const int32_t target = targets[t];
-        if (target == kIgnoredTarget) {
-          losses[t] = 0;
-          if (z_losses != nullptr) z_losses[t] = 0;
-          if (gradient_row != nullptr) std::fill_n(gradient_row, classes, T{});
-          continue;
-        }
-        SWITCHYARD_CHECK(target >= 0 && target < classes, "target ", target, " of ", classes);
-        const float* row = cpu::load(loops_, classes, logits + t * classes, buffer.data());
-        const double at_target = static_cast<double>(row[target]);  // the gradient may replace it
-        float* gradient =
-            gradient_row == nullptr ? nullptr : cpu::target(gradient_row, buffer.data());
-        float max = 0;
-        const float sum = loops_.exp_sum(classes, row, gradient, &max);
-        const double log_sum = std::log(static_cast<double>(sum));
-        losses[t] = static_cast<double>(max) - at_target + log_sum;
-        const double log_sum_exp = static_cast<double>(max) + log_sum;
-        if (z_losses != nullptr) z_losses[t] = objective.z * log_sum_exp * log_sum_exp;
-        if (gradient == nullptr) continue;
-        const double factor = objective.gradient_scale * (1 + 2 * objective.z * log_sum_exp);
-        loops_.scale(classes, gradient, static_cast<float>(factor) / sum, gradient);
-        if (spread != 0) {
-          for (int64_t v = 0; v < classes; ++v) gradient[v] -= spread;
-        }
-        gradient[target] -= target_share;
-        cpu::store(loops_, classes, gradient, gradient_row);
-      }
+// Rows of a block: few enough that their logits stay in a shared cache between the operations that
+// read them, enough that reading and writing the weight's gradient once per block costs little.
+constexpr int64_t kFewestRows = 256, kMostRows = 1024, kBlockLogits = int64_t{1} << 23;
+
+int64_t rows_per_block(int64_t vocabulary) {
+  return std::clamp(kBlockLogits / vocabulary, kFewestRows, kMostRows);
+}
+
+// Consecutive blocks of rows. Where sums are ordered a block is whole leaves, as many as fit, so
+// that a leaf is one partial.
+class RowBlocks {
+ public:
+  //   leaves  empty: blocks may end anywhere
+  RowBlocks(int64_t rows, int64_t per_block, LeafOffsets leaves)
+      : rows_(rows), per_block_(per_block), leaves_(leaves) {}
+
+  int64_t end_of(int64_t begin) const {
+    const int64_t end = std::min(begin + per_block_, rows_);
+    if (leaves_.empty()) return end;
+    const auto after = std::upper_bound(leaves_.begin(), leaves_.end(), end);
+    if (*(after - 1) > begin) return *(after - 1);
+    return *std::upper_bound(leaves_.begin(), leaves_.end(), begin);  // one larger leaf
+  }
+  int64_t longest() const {
+    int64_t longest = 0;
+    for (int64_t begin = 0; begin < rows_; begin = end_of(begin)) {
+      longest = std::max(longest, end_of(begin) - begin);
+    }
+    return longest;
+  }
+  // The boundaries of a block's leaves, counted from its first row.
+  std::vector<int64_t> leaves_of(int64_t begin, int64_t end) const {
+    std::vector<int64_t> leaves = {0};
+    for (const int64_t boundary : leaves_) {
+      if (boundary > begin && boundary < end) leaves.push_back(boundary - begin);
+    }
+    leaves.push_back(end - begin);
+    return leaves;
+  }
+
+ private:
+  int64_t rows_, per_block_;
+  LeafOffsets leaves_;
+};
+
+struct RowLoss {
+  double loss = 0, z_loss = 0;
+};
+
+// Replaces a row of logits by its gradient, where `gradient` is true.
+template <typename T>
+RowLoss cross_entropy(const cpu::VectorLoops& loops, const CrossEntropy& objective, int32_t target,
+                      int64_t words, bool gradient, T* row, float* buffer) {
+  if (target == kIgnoredTarget) {
+    if (gradient) std::fill_n(row, words, T{});
+    return {};
+  }
+  SWITCHYARD_CHECK(target >= 0 && target < words, "target ", target, " of ", words);
+  const float* logits = cpu::load(loops, words, row, buffer);
+  const double at_target = static_cast<double>(logits[target]);  // the gradient may replace it
+  float* results = gradient ? cpu::target(row, buffer) : nullptr;
+  float max = 0;
+  const float sum = loops.exp_sum(words, logits, results, &max);
+  const double log_sum = std::log(static_cast<double>(sum));
+  const double log_sum_exp = static_cast<double>(max) + log_sum;
+  const RowLoss losses{static_cast<double>(max) - at_target + log_sum,
+                       objective.z * log_sum_exp * log_sum_exp};
+  if (!gradient) return losses;
+
+  const double scale = objective.gradient_scale, smoothing = objective.label_smoothing;
+  const double factor = scale * (1 + 2 * objective.z * log_sum_exp);
+  loops.scale(words, results, static_cast<float>(factor) / sum, results);
+  if (smoothing != 0) {
+    const auto spread = static_cast<float>(scale * smoothing / static_cast<double>(words));
+    for (int64_t v = 0; v < words; ++v) results[v] -= spread;
+  }
+  results[target] -= static_cast<float>(scale * (1 - smoothing));
+  cpu::store(loops, words, results, row);
+  return losses;
+}
+
+}  // namespace
+
+void CpuKernels::linear_cross_entropy(ExecContext& ctx, const CrossEntropy& objective, TensorView h,
+                                      Weight& w, TensorView targets, LeafOffsets leaves,
+                                      TensorView losses, TensorView z_losses, TensorView dh) {
+  const bool training = !dh.absent();
+  const int64_t rows = h.shape()[0], words = w.shape()[0];
+  const RowBlocks blocks(rows, rows_per_block(words),
+                         training && ctx.ordered != nullptr ? leaves : LeafOffsets());
+  const ScratchScope scope(ctx.scratch);
+  const TensorView scratch = ctx.scratch.allocate(h.dtype(), {blocks.longest(), words});
+  if (rows == 0) return linear_weight_gradient(ctx, h, scratch, leaves, w);
+
+  for (int64_t begin = 0; begin < rows;) {
+    const int64_t end = blocks.end_of(begin);
+    const TensorView part = h.rows(begin, end), logits = scratch.rows(0, end - begin);
+    linear(ctx, part, w, logits, {});
+    cpu::with_activation(h.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      team_.units(end - begin, 4 * words, [&](int64_t row, int thread) {
+        float* buffer = team_.buffer(thread, cpu::widened<T>(words));
+        const int64_t t = begin + row;
+        const RowLoss of_row = cross_entropy(loops_, objective, targets.data<int32_t>()[t], words,
+                                             training, logits.data<T>() + row * words, buffer);
+        losses.data<double>()[t] = of_row.loss;
+        if (!z_losses.absent()) z_losses.data<double>()[t] = of_row.z_loss;
+      });
     });
-  });
+    if (training) {
+      linear_input_gradient(ctx, logits, w, dh.rows(begin, end), Write::kOverwrite);
+      linear_weight_gradient(ctx, part, logits, blocks.leaves_of(begin, end), w);
+    }
+    begin = end;
+  }
 }
 
 }  // namespace switchyard

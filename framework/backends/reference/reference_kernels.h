@@ -175,9 +175,9 @@ class ReferenceKernels final : public Kernels {
                        TensorView dweights, Write write) override;
 
   // Loss
-  void cross_entropy(ExecContext& ctx, const CrossEntropy& objective, TensorView logits,
-                     TensorView targets, TensorView losses, TensorView z_losses,
-                     TensorView dlogits) override;
+  void linear_cross_entropy(ExecContext& ctx, const CrossEntropy& objective, TensorView h,
+                            Weight& w, TensorView targets, LeafOffsets leaves, TensorView losses,
+                            TensorView z_losses, TensorView dh) override;
 
   // Update
   void sum_of_squares(ExecContext& ctx, TensorView x, TensorView sum) override;
