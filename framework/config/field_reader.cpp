@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/errors.h"
+#include "config/moved_keys.h"
 #include "config/scalar.h"
 #include "config/suggest.h"
 
@@ -115,6 +116,8 @@ void FieldReader::refuse_unknown(const YamlNode& entry, const Level& level) cons
   if (dot != std::string::npos) {
     const std::string first = printable(entry.key.substr(0, dot));
     advice = "dots are for --set: write '" + first + ":' and its keys on the lines below, indented";
+  } else if (const std::string now = moved_to(prefix + entry.key); !now.empty()) {
+    advice = "it has moved: did you mean '" + now + "'?";
   } else if (std::find(known_paths_.begin(), known_paths_.end(), prefix + entry.key) !=
              known_paths_.end()) {
     advice = "it is an option of another 'type' of " + path();

@@ -305,9 +305,11 @@ void Builder::encode(Split split, std::string_view texts) {
 void Builder::encode_batch(std::span<const StoredDocument> batch, std::string_view texts,
                            std::vector<WordEncoder>& encoders, Split split,
                            TokenFileWriter& writer) {
-  // Pieces never reach over white space, so a text may be encoded in parts cut there: long
-  // documents are shared out too, and none needs the encoder's memory for its whole length.
-  constexpr size_t kChunkBytes = size_t{16} << 10;
+  // Where words are taken apart a text may be encoded in parts cut between them: long documents
+  // are shared out too, and none needs the encoder's memory for its whole length. Else only what
+  // is too long for that memory is cut, and the ids at the cuts are not those of the whole.
+  const bool apart = !tokenizer_ || tokenizer_->takes_words_apart();
+  const size_t chunk_bytes = size_t{apart ? 16u : 1024u} << 10;
   struct Chunk {
     size_t text;  // its number in the batch: document * parts() + part
     std::string_view bytes;
@@ -315,7 +317,7 @@ void Builder::encode_batch(std::span<const StoredDocument> batch, std::string_vi
   };
   std::vector<Chunk> chunks;
   for (size_t t = 0; tokenizer_ && t < batch.size() * parts(); ++t) {
-    for_each_chunk(part_of(batch[t / parts()], t % parts(), texts), kChunkBytes,
+    for_each_chunk(part_of(batch[t / parts()], t % parts(), texts), chunk_bytes,
                    [&](std::string_view bytes) {
                      chunks.push_back({t, bytes, {}});
                    });
@@ -335,6 +337,10 @@ void Builder::encode_batch(std::span<const StoredDocument> batch, std::string_vi
   for (size_t t = 0; t < batch.size() * parts(); ++t) {
     const StoredDocument& document = batch[t / parts()];
     ids.clear();
+    // In front of a text, and of a pair's inputs.
+    if (tokenizer_ && tokenizer_->beginning() && t % parts() == 0) {
+      ids.push_back(*tokenizer_->beginning());
+    }
     for (; chunk != chunks.end() && chunk->text == t; ++chunk) {
       ids.insert(ids.end(), chunk->ids.begin(), chunk->ids.end());
     }

@@ -13,8 +13,11 @@ static SegmentTable segment_table(const Dataset& dataset, Split split,
   if (!dataset.vocabulary().first_sentinel) {
     throw ConfigError("span corruption needs sentinels, and the dataset's vocabulary has none",
                       dataset.directory().string(),
-                      "state data.vocabulary.first_sentinel and build again, or set "
-                      "data.task: text_to_text");
+                      dataset.has_tokenizer()
+                          ? "set data.task: causal or text_to_text, or build it with a tokenizer "
+                            "that is trained here"
+                          : "state data.vocabulary.first_sentinel and build again, or set "
+                            "data.task: text_to_text");
   }
   check_sentinels(options.inputs_length, options.corruption, dataset.vocabulary().sentinels);
   if (options.min_tokens < 1) {

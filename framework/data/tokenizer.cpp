@@ -16,7 +16,36 @@ namespace switchyard {
 struct Tokenizer::Model {
   sentencepiece::SentencePieceProcessor processor;
   Digest digest;
+  int sentinels = 0;
+  bool takes_words_apart = false;
+
+  std::vector<int> encode(std::string_view text) const {
+    std::vector<int> ids;
+    const auto status = processor.Encode({text.data(), text.size()}, &ids);
+    SWITCHYARD_CHECK(status.ok(), status.ToString());
+    return ids;
+  }
+  // Whether the normaliser folds white space of every kind, and no piece reaches over a space.
+  bool folds_white_space() const;
 };
+
+static std::optional<int32_t> id_or_none(int id) {
+  return id < 0 ? std::nullopt : std::optional<int32_t>(id);
+}
+
+bool Tokenizer::Model::folds_white_space() const {
+  const std::vector<int> once = encode("a");
+  std::vector<int> twice = once;
+  twice.insert(twice.end(), once.begin(), once.end());
+  for (const std::string space : {" ", "\n", "\t", "\r"}) {
+    if (encode(space + "a" + space + space + "a" + space) != twice) return false;
+  }
+  constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, in pieces
+  for (int id = 0; id < processor.GetPieceSize(); ++id) {
+    if (processor.IdToPiece(id).find(kSpace, 1) != std::string::npos) return false;
+  }
+  return true;
+}
 
 Tokenizer::Tokenizer(std::unique_ptr<Model> model) : model_(std::move(model)) {}
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
@@ -32,44 +61,55 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
 
 Tokenizer Tokenizer::from_bytes(std::string_view bytes, const std::string& name) {
   constexpr size_t kMaxBytes = size_t{100} << 20;
-  const std::string advice = "give a SentencePiece model with pad 0, end of text 1, unknown 2";
+  const std::string advice = "give a SentencePiece model (not a tokenizer.json)";
   auto model = std::make_unique<Model>();
   if (bytes.empty() || bytes.size() > kMaxBytes) {
     throw InputError(fmt::format("{} bytes are no SentencePiece model", bytes.size()), name,
                      advice);
   }
   const auto status = model->processor.LoadFromSerializedProto({bytes.data(), bytes.size()});
-  if (!status.ok()) {
+  const auto& processor = model->processor;
+  std::vector<int> ids;
+  if (!status.ok() || !processor.Encode("a", &ids).ok()) {
     throw InputError("the file is no SentencePiece model", name, advice);
   }
-  const auto& processor = model->processor;
-  if (processor.pad_id() != kPadId || processor.eos_id() != kEosId ||
-      processor.unk_id() != kUnknownId) {
-    throw InputError(fmt::format("the model has pad {}, end of text {}, unknown {}",
-                                 processor.pad_id(), processor.eos_id(), processor.unk_id()),
-                     name, advice);
-  }
+  const bool as_t5 = processor.pad_id() == kPadId && processor.eos_id() == kEosId &&
+                     processor.unk_id() == kUnknownId;
+  model->sentinels = as_t5 ? kSentinels : 0;
+  model->takes_words_apart = model->folds_white_space();
   model->digest = digest_of(bytes);
   return Tokenizer(std::move(model));
 }
 
 int Tokenizer::piece_count() const { return model_->processor.GetPieceSize(); }
 
-Vocabulary Tokenizer::ids() const {
-  return {.size = vocabulary(),
-          .pad = kPadId,
-          .eos = kEosId,
-          .first_sentinel = sentinel_id(0),
-          .sentinels = kSentinels};
+int Tokenizer::vocabulary() const {
+  return model_->sentinels > 0 ? padded_vocabulary(piece_count()) : piece_count();
 }
 
+Vocabulary Tokenizer::ids() const {
+  Vocabulary ids{.size = vocabulary(),
+                 .pad = id_or_none(model_->processor.pad_id()),
+                 .eos = id_or_none(model_->processor.eos_id()),
+                 .first_sentinel = {},
+                 .sentinels = model_->sentinels};
+  if (ids.sentinels > 0) ids.first_sentinel = sentinel_id(0);
+  return ids;
+}
+
+std::optional<int32_t> Tokenizer::beginning() const {
+  return id_or_none(model_->processor.bos_id());
+}
+
+bool Tokenizer::takes_words_apart() const { return model_->takes_words_apart; }
+
 int32_t Tokenizer::sentinel_id(int k) const {
-  SWITCHYARD_CHECK(k >= 0 && k < kSentinels, "sentinel ", k);
-  return piece_count() + kSentinels - 1 - k;
+  SWITCHYARD_CHECK(k >= 0 && k < model_->sentinels, "sentinel ", k, " of ", model_->sentinels);
+  return piece_count() + model_->sentinels - 1 - k;
 }
 
 bool Tokenizer::is_sentinel(int32_t id) const {
-  return id >= piece_count() && id < piece_count() + kSentinels;
+  return id >= piece_count() && id < piece_count() + model_->sentinels;
 }
 
 namespace {
@@ -79,8 +119,8 @@ struct SentinelText {
   int k;
 };
 
-// The first literal <extra_id_k> at or after `from`.
-std::optional<SentinelText> find_sentinel(std::string_view text, size_t from) {
+// The first literal <extra_id_k> with k below `sentinels`, at or after `from`.
+std::optional<SentinelText> find_sentinel(std::string_view text, size_t from, int sentinels) {
   constexpr std::string_view kOpening = "<extra_id_";
   for (size_t begin = text.find(kOpening, from); begin != std::string_view::npos;
        begin = text.find(kOpening, begin + 1)) {
@@ -88,7 +128,7 @@ std::optional<SentinelText> find_sentinel(std::string_view text, size_t from) {
     const char* const stop = text.data() + text.size();
     int k = -1;
     const auto [end, error] = std::from_chars(digits, stop, k);
-    if (error == std::errc() && *digits != '-' && end != stop && *end == '>' && k < kSentinels) {
+    if (error == std::errc() && *digits != '-' && end != stop && *end == '>' && k < sentinels) {
       return SentinelText{begin, static_cast<size_t>(end + 1 - text.data()), k};
     }
   }
@@ -98,10 +138,7 @@ std::optional<SentinelText> find_sentinel(std::string_view text, size_t from) {
 }  // namespace
 
 std::vector<int32_t> Tokenizer::encode_plain(std::string_view text) const {
-  std::vector<int> ids;
-  const auto status = model_->processor.Encode({text.data(), text.size()}, &ids);
-  SWITCHYARD_CHECK(status.ok(), status.ToString());
-  return ids;
+  return model_->encode(text);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
@@ -111,7 +148,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
     ids.insert(ids.end(), part_ids.begin(), part_ids.end());
   };
   size_t begin = 0;
-  while (const auto sentinel = find_sentinel(text, begin)) {
+  while (const auto sentinel = find_sentinel(text, begin, model_->sentinels)) {
     append(text.substr(begin, sentinel->begin - begin));
     ids.push_back(sentinel_id(sentinel->k));
     begin = sentinel->end;
@@ -121,19 +158,24 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
+  const auto& processor = model_->processor;
+  const auto is_silent = [&](int32_t id) {
+    return id >= 0 &&
+           (id == processor.pad_id() || id == processor.bos_id() || id == processor.eos_id());
+  };
   std::string text;
   std::vector<int> run;
   const auto append_run = [&] {
     if (run.empty()) return;
     std::string part;
-    const auto status = model_->processor.Decode(run, &part);
+    const auto status = processor.Decode(run, &part);
     SWITCHYARD_CHECK(status.ok(), status.ToString());
     if (!text.empty()) text += ' ';
     text += part;
     run.clear();
   };
   for (const int32_t id : ids) {
-    if (id == kPadId || id == kEosId) continue;
+    if (is_silent(id)) continue;
     if (id >= 0 && id < piece_count()) {
       run.push_back(id);
       continue;
@@ -148,7 +190,9 @@ std::string Tokenizer::decode(std::span<const int32_t> ids) const {
 
 std::string Tokenizer::piece(int32_t id) const {
   SWITCHYARD_CHECK(id >= 0 && id < vocabulary(), "id ", id, " of ", vocabulary());
-  if (is_sentinel(id)) return fmt::format("<extra_id_{}>", piece_count() + kSentinels - 1 - id);
+  if (is_sentinel(id)) {
+    return fmt::format("<extra_id_{}>", piece_count() + model_->sentinels - 1 - id);
+  }
   return id < piece_count() ? model_->processor.IdToPiece(id) : "<unused_id>";
 }
 

@@ -7,7 +7,7 @@
 
 namespace switchyard {
 
-inline constexpr int32_t kPadId = 0;  // these three: of every SentencePiece model that we use
+inline constexpr int32_t kPadId = 0;  // these three: of T5's SentencePiece models, and of ours
 inline constexpr int32_t kEosId = 1;
 inline constexpr int32_t kUnknownId = 2;
 

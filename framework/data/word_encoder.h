@@ -1,7 +1,8 @@
 // Encodes much text fast: word by word, remembering the ids of words it has met.
 //
-// SentencePiece's pieces never reach over white space, so a text's ids are those of its words one
-// after the other. (A whole text given to the tokenizer at once may differ where two segmentations
+// As a rule SentencePiece's pieces never reach over white space, so a text's ids are those of its
+// words one after the other; of a tokenizer that doesn't take words apart so, texts are encoded
+// whole. (A whole text given to the tokenizer at once may differ where two segmentations
 // of a word are all but equal: its float32 score has then grown over the words before.)
 #pragma once
 

@@ -81,17 +81,27 @@ class Faults : public testing::Test {
 };
 
 // The step-th save fails at its n-th call, for every n; the first time it gets through the loop
-// ends.
-void fail_every_call(const std::function<void(int64_t call)>& attempt, bool& failed) {
+// ends. Returns how many calls have failed.
+int64_t fail_every_call(const std::function<void(int64_t call)>& attempt, bool& failed) {
   for (int64_t call = 0; call < 1000; ++call) {
     failed = false;
     attempt(call);
     if (!failed) {
       EXPECT_GT(call, 20) << "so few calls?";
-      return;
+      return call;
     }
   }
-  FAIL() << "a save of more than 1000 calls?";
+  ADD_FAILURE() << "a save of more than 1000 calls?";
+  return 0;
+}
+
+// Whether a save whose `call`-th call fails may say that it has saved: only when the checkpoint has
+// been committed, by the last sync of a directory, or the call reads what has been read already.
+//   clean  the calls of a save without a fault
+bool may_pass(const std::vector<std::string>& clean, int64_t call, bool from_there_on) {
+  const auto last_sync = std::find(clean.rbegin(), clean.rend(), "sync_directory");
+  const int64_t commit = clean.rend() - last_sync - 1;
+  return call > commit || (clean[static_cast<size_t>(call)] == "close_input" && !from_there_on);
 }
 
 TEST_F(Faults, EveryCallFailingInTurnLeavesAGoodCheckpoint) {
@@ -105,18 +115,19 @@ TEST_F(Faults, EveryCallFailingInTurnLeavesAGoodCheckpoint) {
   for (const auto [error, from_there_on, behind] :
        {Case{ENOSPC, false, false}, Case{ENOSPC, true, false}, Case{EIO, false, false},
         Case{EIO, true, false}, Case{ENOSPC, false, true}, Case{EIO, true, true}}) {
-    bool failed = false;
-    const auto attempt = [&](int64_t call) {
+    const auto save_second = [&](FaultyFileSystem& files) {
       std::filesystem::remove_all(checkpoints());
       std::filesystem::copy(pristine, checkpoints(), std::filesystem::copy_options::recursive);
+      behind ? save_behind(2, 1, files) : static_cast<void>(save(2, 1, files));
+    };
+    FaultyFileSystem clean;
+    save_second(clean);
+    bool failed = false;
+    const auto attempt = [&](int64_t call) {
       FaultyFileSystem files(call, error, {}, from_there_on);
       bool saved = true;
       try {
-        if (behind) {
-          save_behind(2, 1, files);
-        } else {
-          save(2, 1, files);
-        }
+        save_second(files);
       } catch (const Error& e) {
         saved = false;
         const auto expected = error == ENOSPC ? ExitCode::kNoSpace : ExitCode::kBadCheckpoint;
@@ -125,6 +136,10 @@ TEST_F(Faults, EveryCallFailingInTurnLeavesAGoodCheckpoint) {
         EXPECT_THAT(e.summary(), HasSubstr(std::strerror(error))) << call;
       }
       failed = files.failed();
+      if (failed) {
+        EXPECT_EQ(saved, may_pass(clean.record(), call, from_there_on))
+            << "call " << call << ": " << clean.record()[static_cast<size_t>(call)];
+      }
       const auto latest = latest_checkpoint(checkpoints());
       ASSERT_TRUE(latest);
       ASSERT_TRUE(loads(latest->step)) << "call " << call;
@@ -137,24 +152,30 @@ TEST_F(Faults, EveryCallFailingInTurnLeavesAGoodCheckpoint) {
       save(3, 1);
       ASSERT_EQ(names(), std::vector<std::string>{"step-00000003"}) << "call " << call;
     };
-    fail_every_call(attempt, failed);
+    EXPECT_EQ(fail_every_call(attempt, failed), clean.calls());
   }
 }
 
 TEST_F(Faults, EveryCallFailingWhileAStepIsReplacedLeavesAGoodCheckpoint) {
   save(1);
+  FaultyFileSystem clean;
+  save(1, 0, clean);
   bool failed = false;
-  fail_every_call(
-      [&](int64_t call) {
-        FaultyFileSystem files(call, EIO);
-        try {
-          save(1, 0, files);
-        } catch (const Error&) {
-        }
-        failed = files.failed();
-        ASSERT_TRUE(loads(1)) << call;
-      },
-      failed);
+  const auto attempt = [&](int64_t call) {
+    FaultyFileSystem files(call, EIO);
+    bool saved = true;
+    try {
+      save(1, 0, files);
+    } catch (const Error&) {
+      saved = false;
+    }
+    failed = files.failed();
+    if (failed) {
+      EXPECT_EQ(saved, may_pass(clean.record(), call, false)) << call;
+    }
+    ASSERT_TRUE(loads(1)) << call;
+  };
+  EXPECT_EQ(fail_every_call(attempt, failed), clean.calls());
   EXPECT_EQ(names(), std::vector<std::string>{"step-00000001"});
 }
 
@@ -327,6 +348,8 @@ TEST_F(Sources, ThatAreUnfitOrFailLeaveNothingBehind) {
 }
 
 TEST_F(Sources, EveryCallFailingInTurnLeavesAWholeCheckpointOrNone) {
+  FaultyFileSystem clean;
+  write_checkpoint(target(), contents_, 32, clean);
   bool failed = false;
   fail_every_call(
       [&](int64_t call) {
@@ -339,6 +362,9 @@ TEST_F(Sources, EveryCallFailingInTurnLeavesAWholeCheckpointOrNone) {
           written = false;
         }
         failed = files.failed();
+        if (failed) {
+          EXPECT_EQ(written, may_pass(clean.record(), call, false)) << call;
+        }
         if (!std::filesystem::exists(target())) {
           ASSERT_FALSE(written) << call;
           write_checkpoint(target(), contents_, 32);
@@ -523,6 +549,26 @@ TEST_P(Crashes, LeaveTheOldCheckpointOrTheNewOne) {
   files.for_each_crash(calls, seen, [&](MemoryFileSystem& disk) {
     EXPECT_EQ(latest_content(disk, {kOld, kNew}), kNew);
   });
+}
+
+// A run's first checkpoint: the directories above it are new too.
+TEST(CrashesOfTheFirst, LeaveNoneOrAWholeOneAndOnceSavedItStays) {
+  const RanksInMemory job;
+  MemoryFileSystem files;
+  files.start_recording();
+  job.save(files, 1, 1, 0);
+  std::set<std::string> seen;
+  for (size_t stop = 0; stop <= files.recorded(); ++stop) {
+    const bool saved = stop == files.recorded();
+    if (saved) seen.clear();
+    files.for_each_crash(stop, seen, [&](MemoryFileSystem& disk) {
+      const bool any = latest_checkpoint(kMemoryRun, disk).has_value();
+      EXPECT_TRUE(any || !saved);
+      if (any) {
+        EXPECT_EQ(latest_content(disk, {1}), 1) << "after " << stop << " calls";
+      }
+    });
+  }
 }
 
 const CrashCase kCrashes[] = {

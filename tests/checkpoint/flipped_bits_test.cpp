@@ -1,9 +1,12 @@
 // A checkpoint of 64 KiB, all its files counted: no bit of it can change and no byte of it can be
-// missing without the reader naming the file, and the tensor.
+// missing without the reader naming the file, and the tensor; and wherever its writing breaks off,
+// the one before or this one is whole.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <map>
+#include <set>
 #include <thread>
 
 #include "base/errors.h"
@@ -33,17 +36,29 @@ class PurposeBuilt {
   PurposeBuilt() : world_(make_single_collectives()), groups_(make_groups(*world_, 1)) {
     add("shared.weight", WeightRole::kEmbedding, {64, 64});
     add("encoder.block.1.moe.expert.*.wi", WeightRole::kExpert, {2, 36, 32});
+    fill(1);
+  }
+
+  // Values as after that step.
+  void fill(int64_t step) {
+    for_each([step](float& value, int64_t i) { value = value_of(i, step); });
+  }
+  bool holds(int64_t step) {
+    bool all = true;
+    for_each([&](float& value, int64_t i) { all = all && value == value_of(i, step); });
+    return all;
   }
 
   //   config_bytes  of a comment in its config
-  Path save(FileSystem& files, size_t config_bytes) const {
-    CheckpointState state{.step = 1, .tokens_seen = 1000, .sampler_position = 8, .seed = 3};
+  Path save(FileSystem& files, size_t config_bytes, int64_t step = 1, int64_t keep = 0) const {
+    CheckpointState state{
+        .step = step, .tokens_seen = 1000 * step, .sampler_position = 8 * step, .seed = 3};
     state.config_text = "name: purpose_built\n#" + std::string(config_bytes, '-') + "\n";
     state.dataset_hash = digest_of("dataset");
     state.tokenizer = kTokenizer;
     for (const auto& weight : weights_) state.weights.push_back(weight.get());
     state.optimizer = states_;
-    return save_checkpoint(kRun, state, groups_, {.run_id = "test"}, files);
+    return save_checkpoint(kRun, state, groups_, {.run_id = "test", .keep = keep}, files);
   }
 
   void load(const Checkpoint& checkpoint) const {
@@ -58,15 +73,19 @@ class PurposeBuilt {
         role == WeightRole::kExpert ? ExpertRange{0, shape[0], shape[0]} : ExpertRange{};
     weights_.push_back(std::make_unique<Weight>(name, role, DType::kFloat32, shape,
                                                 HostMemory::instance(), experts));
-    fill(weights_.back()->master());
     tensors_.emplace_back(DType::kFloat32, shape);
-    fill(tensors_.back());
     states_.push_back({"momentum", weights_.back().get(), tensors_.back()});
   }
-  static void fill(TensorView view) {
-    for (int64_t i = 0; i < view.elements(); ++i) {
-      view.data<float>()[i] = static_cast<float>(i * 2654435761 % 1000);
-    }
+  static float value_of(int64_t i, int64_t step) {
+    return static_cast<float>((i + step) * 2654435761 % 1000);
+  }
+  template <typename Visit>
+  void for_each(Visit&& visit) {
+    const auto each = [&](TensorView view) {
+      for (int64_t i = 0; i < view.elements(); ++i) visit(view.data<float>()[i], i);
+    };
+    for (const auto& weight : weights_) each(weight->master());
+    for (const OptimizerState& state : states_) each(state.value);
   }
 
   std::unique_ptr<Collectives> world_;
@@ -90,14 +109,13 @@ class FlippedBits : public testing::Test {
   FlippedBits() {
     const PurposeBuilt built;
     // Sizes in the manifest change with it too: the second or third attempt fits.
-    size_t comment = 0;
     for (int attempt = 0; attempt < 5 && total_ != kBytes; ++attempt) {
-      if (attempt > 0) comment = comment + kBytes - total_;
+      if (attempt > 0) comment_ = comment_ + kBytes - total_;
       files_ = std::make_unique<MemoryFileSystem>();
       FileOutput tokenizer(*files_, kTokenizer);
       tokenizer.write(std::string(3000, 't'));
       tokenizer.finish();
-      path_ = built.save(*files_, comment);
+      path_ = built.save(*files_, comment_);
       total_ = total_bytes(path_, *files_);
     }
     const Manifest manifest = Checkpoint::open(path_, *files_).manifest();
@@ -150,7 +168,7 @@ class FlippedBits : public testing::Test {
 
   std::unique_ptr<MemoryFileSystem> files_;
   Path path_;
-  size_t total_ = 0;
+  size_t total_ = 0, comment_ = 0;
   // By file: the tensor that each byte is of; empty if of none.
   std::map<std::string, std::vector<std::string>> tensors_;
 };
@@ -209,6 +227,37 @@ TEST_F(FlippedBits, EachTruncationIsRefusedByTheNamesOfFileAndTensor) {
     return std::string();
   });
   EXPECT_EQ(cuts, (kBytes + kEvery - 1) / kEvery);
+}
+
+// Of what isn't synced, all, nothing, half or zeros have reached the disk.
+TEST_F(FlippedBits, EveryBeginningOfItsWritesLeavesTheCheckpointBeforeOrTheNewOne) {
+  constexpr int64_t kOld = 1, kNew = 2;
+  for (const int64_t keep : {0, 1}) {
+    MemoryFileSystem files(*files_);
+    files.start_recording();
+    PurposeBuilt model;
+    model.fill(kNew);
+    const Path path = model.save(files, comment_, kNew, keep);
+    EXPECT_EQ(total_bytes(path, files), kBytes);
+    std::set<std::string> seen;
+    size_t beginnings = 0, disks = 0, old_ones = 0;
+    for (size_t stop = 0; stop <= files.recorded(); ++stop, ++beginnings) {
+      files.for_each_crash(stop, seen, [&](MemoryFileSystem& disk) {
+        const auto latest = latest_checkpoint(kRun, disk);
+        ASSERT_TRUE(latest) << "after " << stop << " calls";
+        ASSERT_NO_THROW(model.load(Checkpoint::open(latest->path, disk)));
+        ASSERT_TRUE(model.holds(latest->step)) << "after " << stop << " calls";
+        ++disks;
+        old_ones += latest->step == kOld;
+      });
+    }
+    // Each of its six files is made, named, written and synced; directories come on top.
+    EXPECT_GT(beginnings, 6u * 4);
+    EXPECT_GT(old_ones, 6u * 4);
+    EXPECT_GT(disks, old_ones);
+    RecordProperty("beginnings", static_cast<int>(beginnings));
+    RecordProperty("disks", static_cast<int>(disks));
+  }
 }
 
 }  // namespace

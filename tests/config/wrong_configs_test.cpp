@@ -1,6 +1,7 @@
 // Wrong configs: what each is told, where, and what to do. Columns were counted by hand.
 #include <algorithm>
 
+#include "config/moved_keys.h"
 #include "test_tables.h"
 
 namespace switchyard {
@@ -53,6 +54,10 @@ const Wrong kKeys[] = {
     {"option_of_another_type", "moe:\n  encoder:\n    router: {type: top_k, jitter: 0.1}\n",
      "unknown key 'moe.encoder.router.jitter'", "a.yaml:3:27",
      "it is an option of another 'type' of moe.encoder.router"},
+    {"moved", "train:\n  checkpoint_every: 100\n", "unknown key 'train.checkpoint_every'",
+     "a.yaml:2:3", "it has moved: did you mean 'checkpoint.every'?"},
+    {"moved_and_renamed", "train: {keep_checkpoints: 3}\n", "unknown key 'train.keep_checkpoints'",
+     "a.yaml:1:9", "it has moved: did you mean 'checkpoint.keep'?"},
     {"duplicate", "train:\n  steps: 5\n  log_every: 1\n  steps: 6\n", "duplicate key 'steps'",
      "a.yaml:4:3", "it is already given at a.yaml:2:3: remove one of the two"},
 };
@@ -442,6 +447,16 @@ INSTANTIATE_TEST_SUITE_P(Values, WrongConfig, ::testing::ValuesIn(kValues), case
 INSTANTIATE_TEST_SUITE_P(Yaml, WrongConfig, ::testing::ValuesIn(kYaml), case_name);
 INSTANTIATE_TEST_SUITE_P(Overrides, WrongConfig, ::testing::ValuesIn(kOverrides), case_name);
 INSTANTIATE_TEST_SUITE_P(Rules, WrongConfig, ::testing::ValuesIn(kRules), case_name);
+
+TEST(MovedKeys, AreKeysWhereTheTableSaysAndNowhereElse) {
+  ASSERT_FALSE(moved_keys().empty());
+  for (const auto& [from, to] : moved_keys()) {
+    const ConfigError error = error_of("", {std::string(from) + "=3"});
+    EXPECT_EQ(error.summary(), "unknown key '" + std::string(from) + "'");
+    EXPECT_EQ(error.advice(), "it has moved: did you mean '" + std::string(to) + "'?");
+    EXPECT_NO_THROW(read("", {std::string(to) + "=3"})) << to;
+  }
+}
 
 }  // namespace
 }  // namespace switchyard

@@ -1,6 +1,7 @@
 #include "data/dataset_builder.h"
 
 #include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <zlib.h>
@@ -20,6 +21,7 @@
 #include "base/errors.h"
 #include "data/dataset.h"
 #include "data/validation_split.h"
+#include "support/llama_tokenizer.h"
 #include "support/temporary_directory.h"
 
 namespace switchyard {
@@ -415,6 +417,48 @@ TEST_F(DatasetBuilderTest, TakesATokenizerFromElsewhere) {
   other.tokenizer.vocabulary = 640;
   build_dataset(other);
   EXPECT_TRUE(build_dataset(second).built) << "the tokenizer there has changed";
+}
+
+// White space included, which that tokenizer keeps; each text, or a pair's inputs, with its
+// beginning.
+TEST_F(DatasetBuilderTest, KeepsTheIdsOfLlamasTokenizer) {
+  std::ofstream(root_ / "llama.model", std::ios::binary) << llama_tokenizer();
+  sentencepiece::SentencePieceProcessor library;
+  ASSERT_TRUE(library.LoadFromSerializedProto(llama_tokenizer()).ok());
+  std::ofstream lines(root_ / "pairs.jsonl"), texts(root_ / "texts.jsonl");
+  std::vector<std::vector<int>> expected;  // of the pairs' sides
+  for (int i = 0; i < 12; ++i) {
+    const std::string number = std::to_string(i);
+    const std::string inputs = "abc  def\n\n" + number, targets = " hik " + number;
+    lines << nlohmann::json{{"inputs", inputs}, {"targets", targets}} << "\n";
+    texts << nlohmann::json{{"text", inputs}} << "\n";
+    for (const std::string& side : {inputs, targets}) {
+      ASSERT_TRUE(library.Encode(side, &expected.emplace_back()).ok());
+    }
+    expected[expected.size() - 2].insert(expected[expected.size() - 2].begin(), 1);
+  }
+  lines.close();
+  texts.close();
+  for (const ExampleKind examples : {ExampleKind::kPairs, ExampleKind::kText}) {
+    const bool pairs = examples == ExampleKind::kPairs;
+    BuildOptions options;
+    options.sources = {{"a", root_ / (pairs ? "pairs.jsonl" : "texts.jsonl"), TextFormat::kJsonl}};
+    options.output = root_ / name_of(examples);
+    options.validation_share = 0;
+    options.examples = examples;
+    options.tokenizer_model = root_ / "llama.model";
+    build_dataset(options);
+    const Dataset dataset(options.output);
+    EXPECT_EQ(dataset.vocabulary(), (Vocabulary{.size = kLlamaPieces, .eos = 2}));
+    const TokenFile& tokens = dataset.tokens(Split::kTrain);
+    ASSERT_EQ(tokens.document_count(), pairs ? 24 : 12);
+    for (int64_t d = 0; d < tokens.document_count(); ++d) {
+      std::vector<int32_t> ids(
+          static_cast<size_t>(tokens.document_begin(d + 1) - tokens.document_begin(d)));
+      tokens.read(tokens.document_begin(d), ids);
+      EXPECT_EQ(ids, expected[static_cast<size_t>(pairs ? d : 2 * d)]) << d;
+    }
+  }
 }
 
 TEST_F(DatasetBuilderTest, NamesTheSettingThatDiffers) {

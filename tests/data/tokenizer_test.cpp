@@ -1,6 +1,7 @@
 #include "data/tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
 
 #include <fstream>
 #include <thread>
@@ -9,6 +10,8 @@
 #include "data/small_dataset.h"
 #include "data/span_corruption.h"
 #include "data/tokenizer_trainer.h"
+#include "data/word_encoder.h"
+#include "support/llama_tokenizer.h"
 #include "support/temporary_directory.h"
 
 namespace switchyard {
@@ -117,19 +120,60 @@ TEST(Tokenizer, RefusesWhatIsNoModel) {
   }
 }
 
-// Pad, end and unknown come first in the file; exchanging the types of the first two pieces' roles
-// is simplest through their names.
-TEST(Tokenizer, RefusesOtherSpecialIds) {
+// What is special the model's file says, by the pieces' names.
+TEST(Tokenizer, HasSentinelsOnlyWhereSpecialIdsAreT5s) {
   std::string model = small_tokenizer();
   const size_t pad = model.find("<pad>");
   ASSERT_NE(pad, std::string::npos);
   model.replace(pad, 5, "<p_d>");
-  try {
-    Tokenizer::from_bytes(model, "t.model");
-    FAIL() << "accepted";
-  } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("pad -1"), std::string::npos) << error.what();
-    EXPECT_EQ(error.where(), "t.model");
+  const Tokenizer without_pad = Tokenizer::from_bytes(model, "t.model");
+  EXPECT_EQ(without_pad.ids(), (Vocabulary{.size = small().piece_count(), .eos = kEosId}));
+  EXPECT_EQ(small().ids(), (Vocabulary{.size = small().vocabulary(),
+                                       .pad = kPadId,
+                                       .eos = kEosId,
+                                       .first_sentinel = small().piece_count() + 99,
+                                       .sentinels = 100}));
+  EXPECT_FALSE(small().beginning());
+}
+
+// Of Llama's kind. The library by itself is the oracle.
+class LlamasTokenizer : public testing::Test {
+ protected:
+  LlamasTokenizer() : tokenizer_(Tokenizer::from_bytes(llama_tokenizer(), "llama")) {
+    EXPECT_TRUE(library_.LoadFromSerializedProto(llama_tokenizer()).ok());
+  }
+  Tokenizer tokenizer_;
+  sentencepiece::SentencePieceProcessor library_;
+};
+
+TEST_F(LlamasTokenizer, SaysItsOwnSpecialIds) {
+  EXPECT_EQ(tokenizer_.ids(), (Vocabulary{.size = kLlamaPieces, .eos = 2}));
+  EXPECT_EQ(tokenizer_.vocabulary(), tokenizer_.piece_count());
+  EXPECT_EQ(tokenizer_.beginning(), 1);
+  EXPECT_EQ(tokenizer_.piece(0), "<unk>");
+  EXPECT_EQ(tokenizer_.piece(2), "</s>");
+  EXPECT_THROW(tokenizer_.piece(kLlamaPieces), Error);
+  EXPECT_THROW(tokenizer_.sentinel_id(0), Error);
+  EXPECT_FALSE(tokenizer_.is_sentinel(kLlamaPieces - 1));
+  EXPECT_FALSE(tokenizer_.is_sentinel(kLlamaPieces));
+}
+
+TEST_F(LlamasTokenizer, GivesTheLibrarysIdsAndTheTextBack) {
+  EXPECT_FALSE(tokenizer_.takes_words_apart());
+  EXPECT_TRUE(small().takes_words_apart());
+  WordEncoder words(tokenizer_);
+  for (const std::string text :
+       {"", "abc", "abc def  hik\n\n   kab\tc.", "  leading", "trailing \n",
+        "Grüße, 日本語 \U0001F600", "<extra_id_0> a", "</s>", "2026"}) {
+    std::vector<int> expected;
+    ASSERT_TRUE(library_.Encode(text, &expected).ok());
+    EXPECT_EQ(tokenizer_.encode(text), expected) << text;
+    std::vector<int32_t> ids;
+    words.encode(text, ids);
+    EXPECT_EQ(ids, expected) << text;
+    ids.insert(ids.begin(), 1);
+    ids.push_back(2);
+    EXPECT_EQ(tokenizer_.decode(ids), text);
   }
 }
 

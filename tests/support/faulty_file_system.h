@@ -29,19 +29,25 @@ class FaultyFileSystem : public FileSystem {
 
   int64_t calls() const { return calls_; }
   bool failed() const { return failed_; }
-  // The kinds of all calls, in order.
+  // The kinds of all calls, in order; "close" is of a file that was written, "close_input" of one
+  // that was read.
   const std::vector<std::string>& record() const { return record_; }
 
   int create(const Path& path, int& file) override {
-    return fault("create") ? error_ : below_.create(path, file);
+    if (fault("create")) return error_;
+    const int error = below_.create(path, file);
+    const std::lock_guard lock(mutex_);
+    if (error == 0) written_.insert(file);
+    return error;
   }
   int write(int file, const void* data, size_t size_bytes, size_t& written) override {
     return fault("write") ? error_ : below_.write(file, data, size_bytes, written);
   }
   int sync(int) override { return fault("sync") ? error_ : 0; }
   int close(int file) override {
+    const bool fails = fault(was_written(file) ? "close" : "close_input");
     const int error = below_.close(file);  // as in the system: a failing close closes
-    return fault("close") ? error_ : error;
+    return fails ? error_ : error;
   }
   int open(const Path& path, Links links, int& file, uint64_t& size_bytes) override {
     return fault("open") ? error_ : below_.open(path, links, file, size_bytes);
@@ -81,8 +87,15 @@ class FaultyFileSystem : public FileSystem {
     return fails;
   }
 
+  // Asked once of each file.
+  bool was_written(int file) {
+    const std::lock_guard lock(mutex_);
+    return written_.erase(file) == 1;
+  }
+
   FileSystem& below_ = FileSystem::real();
   std::mutex mutex_;
+  std::set<int> written_;  // open files
   std::optional<int64_t> fail_at_;
   int error_ = 0;
   std::set<std::string> kinds_;

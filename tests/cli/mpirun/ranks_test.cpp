@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <thread>
 
 #include "cli/program.h"
 #include "cli/screen.h"
@@ -107,6 +110,70 @@ TEST(Ranks, ASignalEndsTheJobAfterACheckpointAndItGoesOn) {
               HasSubstr("checkpoints/step-" + std::string(8 - last.size(), '0') + last));
   ASSERT_EQ(stopped.shell(train + "--set train.steps=" + all).exit_code, 0);
   ASSERT_EQ(whole.shell(train + "--set train.steps=" + all).exit_code, 0);
+  EXPECT_EQ(stopped.losses(), whole.losses());
+}
+
+int processes_in(const std::filesystem::path& directory) {
+  int processes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::error_code error;
+    processes += std::filesystem::equivalent(entry.path() / "cwd", directory, error);
+  }
+  return processes;
+}
+
+// Whether all that ran there has ended within three seconds.
+bool all_end_in(const std::filesystem::path& directory) {
+  for (int i = 0; i < 60 && processes_in(directory) > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return processes_in(directory) == 0;
+}
+
+// The step of the newest checkpoint, which is whole like all others; 0 if there is none.
+int64_t newest_whole_step(const Program& program) {
+  const Outcome verified = program.run("checkpoint verify runs/small");
+  EXPECT_EQ(verified.exit_code, 0) << verified.out << verified.err;
+  const std::string listed = program.run("checkpoint list runs/small").out;
+  const size_t last = listed.rfind("step-");
+  return last == std::string::npos ? 0 : std::stoll(listed.substr(last + 5, 8));
+}
+
+// mpirun hands SIGTERM on to its ranks and kills them a second later. That is enough for a small
+// model's checkpoint; where it isn't, the one before is there.
+TEST(Ranks, SigtermToMpirunLeavesAWholeCheckpointAndNoProcess) {
+  const Program whole, stopped;
+  whole.build_dataset();
+  stopped.build_dataset();
+  const std::string train =
+      kMpirun + " -q -np 2 $SWITCHYARD train small.yaml --set train.evaluate_every=none ";
+  ASSERT_GT(processes_in(std::filesystem::current_path()), 0) << "this one at least";
+  size_t made = 0;
+  for (const bool async : {false, true, false}) {
+    const std::string until = "until [ \"$(cat runs/small/metrics.jsonl | wc -l)\" -gt " +
+                              std::to_string(stopped.metrics().size() + 20) +
+                              " ]; do sleep 0.02; done 2> /dev/null; ";
+    const Outcome outcome = stopped.shell(
+        train + "--set train.steps=100000 --set checkpoint.async=" + (async ? "true" : "false") +
+        " & job=$!; " + until + "kill -TERM $job; wait $job");
+    EXPECT_NE(outcome.exit_code, 0) << outcome.err;
+    EXPECT_TRUE(all_end_in(stopped.path("")));
+    const auto reached = static_cast<int64_t>(stopped.losses().size());
+    const int64_t saved = newest_whole_step(stopped);
+    EXPECT_GT(reached, static_cast<int64_t>(made));
+    EXPECT_LE(saved, reached);
+    // A checkpoint every three steps; one more may be under way behind the training.
+    EXPECT_LT(reached - saved, async ? 6 : 3) << outcome.out;
+    const std::string said = "stopped by SIGTERM after step ";
+    if (const size_t at = outcome.out.find(said); at != std::string::npos) {
+      EXPECT_EQ(std::stoll(outcome.out.substr(at + said.size())), saved) << outcome.out;
+    }
+    made = static_cast<size_t>(saved);
+    const Outcome resumed = stopped.shell(train + "--set train.steps=" + std::to_string(made + 1));
+    EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+    EXPECT_THAT(resumed.out, HasSubstr("resuming after step " + std::to_string(made) + " from"));
+  }
+  ASSERT_EQ(whole.shell(train + "--set train.steps=" + std::to_string(made + 1)).exit_code, 0);
   EXPECT_EQ(stopped.losses(), whole.losses());
 }
 
