@@ -23,7 +23,7 @@ struct CheckpointPosition {
   int64_t step = 0, tokens_seen = 0, sampler_position = 0;
 };
 
-// A thread that runs one task at a time.
+// A thread that runs one task at a time, and gives way to those of the training.
 class Background {
  public:
   Background() = default;

@@ -28,6 +28,9 @@ class FileSystem {
   // Appends at most `size_bytes`; `written` may be less.
   virtual int write(int file, const void* data, size_t size_bytes, size_t& written) = 0;
   virtual int sync(int file) = 0;
+  // Bytes that have been written may start on their way to the disk, so that sync() finds little
+  // left to do. A hint: it promises nothing, and its failures are sync()'s to report.
+  virtual void start_sync(int file, uint64_t offset, uint64_t size_bytes) noexcept = 0;
   virtual int close(int file) = 0;
 
   // Opens a regular file for reading. Links::kRefuse: ELOOP if the last component is a link.
@@ -88,6 +91,7 @@ class FileOutput {
   std::filesystem::path path_;
   int file_ = -1;
   uint64_t size_bytes_ = 0;
+  uint64_t written_ = 0, under_way_ = 0;  // bytes given to the file; of these, to the disk
   std::vector<std::byte> buffer_;
   std::vector<Digest> chunk_digests_;
 };

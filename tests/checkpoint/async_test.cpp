@@ -1,10 +1,14 @@
 // Checkpoints that are written while the weights change.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <set>
+#include <utility>
 
 #include "base/errors.h"
 #include "checkpoint/directory.h"
@@ -118,6 +122,41 @@ TEST_P(Behind, WritesTheFilesOfASaveThatWaits) {
       EXPECT_EQ(one.files[i].name, two.files[i].name);
       EXPECT_EQ(one.files[i].chunks, two.files[i].chunks) << one.files[i].name;
     }
+  });
+}
+
+// Keeps how nice the threads were that created files.
+class Niceness : public FaultyFileSystem {
+ public:
+  int create(const std::filesystem::path& path, int& file) override {
+    {
+      const std::lock_guard lock(mutex_);
+      seen_.insert(::getpriority(PRIO_PROCESS, 0));
+    }
+    return FaultyFileSystem::create(path, file);
+  }
+  std::set<int> take() { return std::exchange(seen_, {}); }
+
+ private:
+  std::mutex mutex_;
+  std::set<int> seen_;
+};
+
+TEST(Background, GivesWayToTraining) {
+  const TemporaryDirectory directory;
+  Niceness files;
+  const int ours = ::getpriority(PRIO_PROCESS, 0);
+  run_threaded_ranks(1, [&](Collectives& world) {
+    const Groups groups = make_groups(world, 1, 1);
+    SmallModel model(groups, DType::kFloat32);
+    model.fill(1);
+    CheckpointSaver saver(directory.path(), model.state(0), groups, {.run_id = "test"}, files);
+    saver.save({.step = 1});
+    EXPECT_EQ(files.take(), std::set{ours});
+    saver.start({.step = 2});
+    saver.finish();
+    EXPECT_EQ(files.take(), std::set{std::min(ours + 10, 19)});
+    EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), ours);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -33,6 +34,40 @@ TEST(FileOutput, HashesEveryChunkHoweverItIsWritten) {
     }
     EXPECT_EQ(digest_of_file(out.path()), digest_of(view));
   }
+}
+
+// Follows what is written and what is sent on its way to the disk.
+class WatchedDisk : public FaultyFileSystem {
+ public:
+  int write(int file, const void* data, size_t size_bytes, size_t& written) override {
+    const int error = FaultyFileSystem::write(file, data, size_bytes, written);
+    written_ += written;
+    return error;
+  }
+  void start_sync(int file, uint64_t offset, uint64_t size_bytes) noexcept override {
+    EXPECT_EQ(offset, under_way_);
+    under_way_ += size_bytes;
+    EXPECT_LE(under_way_, written_);
+    most_waiting_ = std::max(most_waiting_, size_bytes);
+    FileSystem::real().start_sync(file, offset, size_bytes);
+  }
+
+  uint64_t written_ = 0, under_way_ = 0, most_waiting_ = 0;
+};
+
+TEST(FileOutput, SendsLongFilesToTheDiskWhileTheyAreWritten) {
+  const TemporaryDirectory directory;
+  const std::string text(20 * kChunkBytes + 5, 'x');
+  WatchedDisk disk;
+  FileOutput out(disk, directory.path() / "a");
+  for (size_t at = 0; at < text.size(); at += 300'000) {
+    out.write(std::string_view(text).substr(at, 300'000));
+  }
+  out.finish();
+  EXPECT_EQ(disk.written_, text.size());
+  EXPECT_EQ(disk.under_way_, 16 * kChunkBytes);
+  EXPECT_EQ(disk.most_waiting_, 8 * kChunkBytes);
+  EXPECT_EQ(digest_of_file(out.path()), digest_of(text));
 }
 
 // Creates every file as /dev/full, which takes nothing.

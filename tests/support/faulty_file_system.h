@@ -44,6 +44,7 @@ class FaultyFileSystem : public FileSystem {
     return fault("write") ? error_ : below_.write(file, data, size_bytes, written);
   }
   int sync(int) override { return fault("sync") ? error_ : 0; }
+  void start_sync(int, uint64_t, uint64_t) noexcept override {}
   int close(int file) override {
     const bool fails = fault(was_written(file) ? "close" : "close_input");
     const int error = below_.close(file);  // as in the system: a failing close closes

@@ -98,6 +98,8 @@ class MemoryFileSystem : public FileSystem {
     return 0;
   }
 
+  void start_sync(int, uint64_t, uint64_t) noexcept override {}  // may do nothing
+
   int close(int file) override {
     const std::lock_guard lock(mutex_);
     return open_.erase(file) == 1 ? 0 : EBADF;

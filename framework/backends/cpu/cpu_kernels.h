@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_isa.h"
+#include "backends/cpu/cpu_memory.h"
 #include "backends/cpu/row_product.h"
 #include "backends/cpu/team.h"
 #include "ops/kernels.h"
@@ -22,7 +23,7 @@ class CpuKernels final : public Kernels {
   CpuKernels(int threads, cpu::Isa isa);
 
   std::string_view name() const override { return "cpu"; }
-  Memory& memory() override { return HostMemory::instance(); }
+  Memory& memory() override { return cpu::CpuMemory::instance(); }
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<InlineStream>(); }
   bool supports(DType dtype) const override {
     return dtype == DType::kFloat32 || dtype == DType::kBFloat16;
