@@ -155,6 +155,36 @@ $(compute "$imbalance" %.3f) of experts' $(compute "$experts" %.3f) s taken off:
 $(compute "$ratio" %.2f) (<= 1.15)" "$(holds "$ratio <= 1.15")"
 }
 
+# An optimizer's line of bench_optimizer: its name, ms, bandwidth, share, verdict; the limit is the
+# faster of the passes that only scale and only read.
+P9() {
+  build/release/bench_optimizer > "$scratch/P9" 2> "$scratch/log" \
+    || { cat "$scratch/log" >&2; return 1; }
+  row P9 "$(awk '
+    / GB\/s/ { match($0, /[0-9.]+ GB\/s/); rate_of = substr($0, RSTART, RLENGTH - 5) }
+    /^(scaling|reading)/ { if (rate_of > limit + 0) limit = rate_of }
+    /%/ {
+      match($0, /[0-9]+ %/)
+      name = $0
+      sub(/  .*/, "", name)
+      text = text sprintf("%s %s of %s GB/s = %s; ", name, rate_of, limit, substr($0, RSTART, RLENGTH))
+    }
+    END { print text "norm apart (>= 70 %)" }' "$scratch/P9")" \
+    "$(grep -qE '^Ada.*short' "$scratch/P9" && echo short || echo met)"
+}
+
+# The test counts what steps after the second take, in one setting after the other.
+P10() {
+  local settings failed most
+  build/release/test_allocations > "$scratch/P10" 2>&1 || true
+  settings=$(grep -c '^\[ RUN .*AreNoneAfterTheSecond' "$scratch/P10") \
+    || { tail -n 5 "$scratch/P10" >&2; return 1; }
+  failed=$(grep -c '^\[  FAILED  \] .*AreNoneAfterTheSecond.*ms)$' "$scratch/P10" || true)
+  most=$(sed -n 's/^ *Which is: \([0-9]*\)$/\1/p' "$scratch/P10" | sort -n | tail -n 1)
+  row P10 "heap allocations in steps 3 to 6: ${most:-0} at most, in $failed of $settings settings \
+any (0)" "$(holds "$failed == 0 && $settings > 0")"
+}
+
 # The first step's line of metrics.jsonl, in seconds from the start of the process; the least of 5.
 P11() {
   local config=$scratch/tiny.yaml began seconds least=1000 times=""
@@ -214,8 +244,16 @@ for id in "$@"; do
 done
 mkdir -p "$scratch"
 rm -f "$scratch"/P*
+targets=(switchyard)
+for id in "$@"; do
+  case $id in
+    P[123]) targets+=(bench_expert_ffn) ;;
+    P9) targets+=(bench_optimizer) ;;
+    P10) targets+=(test_allocations) ;;
+  esac
+done
 { cmake --preset release -DSWITCHYARD_BENCH=ON && cmake --build --preset release \
-  --target switchyard bench_expert_ffn bench_optimizer; } > "$scratch/build.log" 2>&1 \
+  --target "${targets[@]}"; } > "$scratch/build.log" 2>&1 \
   || { tail -n 30 "$scratch/build.log" >&2; die "the build failed"; }
 allow_mpi_as_root
 printf '%s; %s, %d processors\n' "$(git log -1 --format='%h of %cs')" \
