@@ -101,7 +101,7 @@ __attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles(int64_t rounds)
   _tile_release();
 }
 
-bool has_amx() { return cpu::describe_amx().starts_with("AMX bf16 present and usable"); }
+bool has_amx() { return cpu::choose_isa() == cpu::Isa::kAmx; }
 
 double amx_flops() {
   constexpr int64_t kRounds = 1'000'000;

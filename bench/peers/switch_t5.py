@@ -103,16 +103,16 @@ class SwitchFeedForward(nn.Module):
         order = expert.argsort(stable=True)
         counts = torch.bincount(expert, minlength=EXPERTS + 1)[:EXPERTS]
         rows = x.index_select(0, order)
+        sizes = counts.tolist()
+        dropped = rows[sum(sizes):]
         if self.how == "grouped":
             ends = counts.cumsum(0).to(torch.int32)
-            wi, wo = self.wi.to(x.dtype), self.wo.to(x.dtype)
-            inner = F.relu(F.grouped_mm(rows, wi, offs=ends))
-            y = F.grouped_mm(inner, wo, offs=ends)
+            inner = F.grouped_mm(rows[:sum(sizes)], self.wi.to(x.dtype), offs=ends)
+            parts = [F.grouped_mm(F.relu(inner), self.wo.to(x.dtype), offs=ends)]
         else:
-            sizes = counts.tolist()
-            parts = rows.split(sizes + [len(rows) - sum(sizes)])
-            y = torch.cat([F.relu(part @ wi) @ wo
-                           for part, wi, wo in zip(parts, self.wi, self.wo)] + [parts[-1]])
+            parts = [F.relu(part @ wi) @ wo for part, wi, wo
+                     in zip(rows[:sum(sizes)].split(sizes), self.wi, self.wo)]
+        y = torch.cat([*parts, dropped])
         return torch.zeros_like(y).index_copy(0, order, y)
 
 
