@@ -162,7 +162,7 @@ P9() {
     || { cat "$scratch/log" >&2; return 1; }
   row P9 "$(awk '
     / GB\/s/ { match($0, /[0-9.]+ GB\/s/); rate_of = substr($0, RSTART, RLENGTH - 5) }
-    /^(scaling|reading)/ { if (rate_of > limit + 0) limit = rate_of }
+    /^(scaling|reading)/ { if (rate_of + 0 > limit + 0) limit = rate_of }
     /%/ {
       match($0, /[0-9]+ %/)
       name = $0
