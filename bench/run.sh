@@ -182,7 +182,7 @@ P10() {
   failed=$(grep -c '^\[  FAILED  \] .*AreNoneAfterTheSecond.*ms)$' "$scratch/P10" || true)
   most=$(sed -n 's/^ *Which is: \([0-9]*\)$/\1/p' "$scratch/P10" | sort -n | tail -n 1)
   row P10 "heap allocations in steps 3 to 6: ${most:-0} at most, in $failed of $settings settings \
-any (0)" "$(holds $passed)"
+any (0)" "$(holds "$passed")"
 }
 
 # The first step's line of metrics.jsonl, in seconds from the start of the process; the least of 5.
