@@ -6,12 +6,13 @@
 #include <memory>
 #include <span>
 
+#include "base/reused_memory.h"
 #include "collectives/collectives.h"
 
 namespace switchyard {
 
 // The operation ended inside the call that started it.
-class FinishedWork : public Work {
+class FinishedWork : public Work, public Reused {
  public:
   static std::unique_ptr<Work> make() { return std::make_unique<FinishedWork>(); }
   void wait() override {}

@@ -75,16 +75,16 @@ std::string disagreement(const std::vector<Call>& calls) {
   const Call& first = calls[0];
   for (size_t r = 1; r < calls.size(); ++r) {
     const Call& call = calls[r];
-    const std::string ranks = "rank " + std::to_string(r) + " of the group and rank 0 ";
+    const auto ranks = [r] { return "rank " + std::to_string(r) + " of the group and rank 0 "; };
     if (call.operation != first.operation) {
-      return ranks + "call different operations: " + std::string(call.operation) + ", " +
+      return ranks() + "call different operations: " + std::string(call.operation) + ", " +
              std::string(first.operation);
     }
     const bool alike = call.dtype == first.dtype && call.unit == first.unit &&
                        call.choice == first.choice &&
                        (first.operation == "all_to_all" || same_counts(call.rows, first.rows));
     if (!alike) {
-      return ranks + "differ in dtype, shape, counts, root or reduction of " +
+      return ranks() + "differ in dtype, shape, counts, root or reduction of " +
              std::string(first.operation);
     }
   }
@@ -201,8 +201,8 @@ std::unique_ptr<Work> ThreadedCollectives::all_reduce(Stream& stream, TensorView
   check_all_reduce(x);
   stream.synchronize();
   // Room is taken before entering, where nothing may throw.
-  std::vector<const std::byte*> sources(static_cast<size_t>(size()));
-  std::vector<std::byte*> targets(static_cast<size_t>(size()));
+  ReusedVector<const std::byte*> sources(static_cast<size_t>(size()));
+  ReusedVector<std::byte*> targets(static_cast<size_t>(size()));
   enter({.operation = "all_reduce",
          .dtype = x.dtype(),
          .unit = x.elements(),
@@ -224,7 +224,7 @@ std::unique_ptr<Work> ThreadedCollectives::reduce_scatter(Stream& stream, Tensor
                                                           TensorView part) {
   check_reduce_scatter(x, part_rows, part, rank_, size());
   stream.synchronize();
-  std::vector<const std::byte*> sources(static_cast<size_t>(size()));
+  ReusedVector<const std::byte*> sources(static_cast<size_t>(size()));
   enter({.operation = "reduce_scatter",
          .dtype = x.dtype(),
          .unit = row_bytes(x),

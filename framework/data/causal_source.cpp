@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/reused_memory.h"
 #include "data/dataset_source.h"
 
 namespace switchyard {
@@ -60,7 +61,8 @@ int64_t CausalSource::row_count() const {
 void CausalSource::add_documents(int64_t row, TokenBatch& batch) const {
   int64_t place = row * options_.length;
   const int64_t row_end = std::min(place + options_.length, token_count());
-  std::vector<int32_t> ids;
+  ReusedVector<int32_t> ids;
+  ids.reserve(static_cast<size_t>(options_.length) + 1);
   for (int64_t document = document_at(place); place < row_end; ++document) {
     const int64_t begin = document_begin(document), end = document_begin(document + 1);
     if (begin == end) continue;

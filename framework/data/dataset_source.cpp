@@ -33,19 +33,23 @@ std::unique_ptr<DatasetSource> DatasetSource::evaluation(const Dataset& dataset,
   return source;
 }
 
-std::vector<Sample> DatasetSource::row(int64_t global_index) const {
+template <typename Visit>
+void DatasetSource::each_sample(int64_t global_index, const Visit& visit) const {
   SWITCHYARD_CHECK(endless_ || global_index < epoch_size_, "evaluation sample ", global_index,
                    " of ", epoch_size_);
   const auto [epoch, place] = sampler_(global_index);
   if (!packing_) {
     const int64_t number = global_index % sampler_.epoch_size();
-    return {examples_->sample(place, {options_.seed, epoch, number})};
+    return visit(examples_->sample(place, {options_.seed, epoch, number}));
   }
-  std::vector<Sample> samples;
   for (int64_t position = packing_->begin(place); position < packing_->end(place); ++position) {
-    samples.push_back(
-        examples_->sample(packing_->example(position), {options_.seed, epoch, position}));
+    visit(examples_->sample(packing_->example(position), {options_.seed, epoch, position}));
   }
+}
+
+std::vector<Sample> DatasetSource::row(int64_t global_index) const {
+  std::vector<Sample> samples;
+  each_sample(global_index, [&](Sample sample) { samples.push_back(std::move(sample)); });
   return samples;
 }
 
@@ -53,15 +57,17 @@ void DatasetSource::fill(std::span<const int64_t> global_indices, TokenBatch& ba
   batch.reset(inputs_width(), targets_width(), options_.packing);
   for (const int64_t index : global_indices) {
     batch.add_row(vocabulary().filler());
-    for (const Sample& sample : row(index)) {
+    each_sample(index, [&](const Sample& sample) {
       if (options_.joined) {
-        std::vector<int32_t> text = sample.inputs;
+        ReusedVector<int32_t> text;
+        text.reserve(static_cast<size_t>(inputs_width()) + 1);
+        text = sample.inputs;
         text.insert(text.end(), sample.targets.begin(), sample.targets.end());
         batch.add_text(text, std::ssize(text), std::ssize(sample.inputs), sample.label);
       } else {
         batch.add_sample(sample.inputs, sample.targets, sample.label);
       }
-    }
+    });
   }
 }
 

@@ -55,6 +55,10 @@ class DatasetSource : public TokenSource {
   std::vector<Sample> row(int64_t global_index) const;
 
  private:
+  // Calls visit(sample) for the same, one after the other.
+  template <typename Visit>
+  void each_sample(int64_t global_index, const Visit& visit) const;
+
   const Dataset* dataset_;
   std::unique_ptr<ExampleSource> examples_;
   Options options_;

@@ -3,15 +3,15 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "base/reused_memory.h"
 #include "data/span_corruption.h"
 
 namespace switchyard {
 
 // What a model is given of one example: with sentinels and end of text, before padding.
 struct Sample {
-  std::vector<int32_t> inputs, targets;
+  ReusedVector<int32_t> inputs, targets;
   int label = 0;
   int64_t example = 0;  // its number, the same in every epoch
 };

@@ -38,7 +38,9 @@ SampleLengths PairExamples::lengths(int64_t example) const {
 
 Sample PairExamples::sample(int64_t example, const SampleKey&) const {
   const auto side = [&](int64_t document) {
-    std::vector<int32_t> ids(static_cast<size_t>(kept(document)));
+    ReusedVector<int32_t> ids;
+    ids.reserve(static_cast<size_t>(room_[document % 2]) + 1);
+    ids.resize(static_cast<size_t>(kept(document)));
     tokens_->read(tokens_->document_begin(document), ids);
     if (dataset_->vocabulary().eos) ids.push_back(*dataset_->vocabulary().eos);
     return ids;

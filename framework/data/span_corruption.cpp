@@ -14,8 +14,8 @@ namespace {
 
 // Divides `total` into `parts` positive lengths, each division equally likely: parts - 1 of the
 // total - 1 boundaries between items, taken one after the other (selection sampling).
-std::vector<int> random_division(int total, int parts, RandomStream& random) {
-  std::vector<int> lengths;
+ReusedVector<int> random_division(int total, int parts, RandomStream& random) {
+  ReusedVector<int> lengths;
   lengths.reserve(parts);
   int wanted = parts - 1, begin = 0;
   for (int boundary = 1; boundary < total && wanted > 0; ++boundary) {
@@ -30,9 +30,10 @@ std::vector<int> random_division(int total, int parts, RandomStream& random) {
 }
 
 // Copies the ids outside `dropped` and one sentinel for each run of ids inside it, then EOS.
-std::vector<int32_t> with_sentinels(std::span<const int32_t> ids, const std::vector<uint8_t>& mask,
-                                    uint8_t dropped, const Vocabulary& vocabulary) {
-  std::vector<int32_t> out;
+ReusedVector<int32_t> with_sentinels(std::span<const int32_t> ids,
+                                     const ReusedVector<uint8_t>& mask, uint8_t dropped,
+                                     const Vocabulary& vocabulary) {
+  ReusedVector<int32_t> out;
   out.reserve(ids.size() + 1);
   int runs = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -50,8 +51,8 @@ std::vector<int32_t> with_sentinels(std::span<const int32_t> ids, const std::vec
 
 }  // namespace
 
-std::vector<uint8_t> noise_mask(int tokens, const SpanCorruptionOptions& options,
-                                const SampleKey& key) {
+ReusedVector<uint8_t> noise_mask(int tokens, const SpanCorruptionOptions& options,
+                                 const SampleKey& key) {
   SWITCHYARD_CHECK(tokens >= 1, tokens, " tokens");
   SWITCHYARD_CHECK(key.index >= 0 && key.index < (int64_t{1} << 48), "sample ", key.index);
   const int length = std::max(tokens, 2);
@@ -61,9 +62,9 @@ std::vector<uint8_t> noise_mask(int tokens, const SpanCorruptionOptions& options
                        .layer = static_cast<uint16_t>(key.index >> 32),
                        .purpose = Purpose::kSpanCorruption},
                       static_cast<uint32_t>(key.index));
-  const std::vector<int> noise_spans = random_division(noise, spans, random);
-  const std::vector<int> kept_spans = random_division(length - noise, spans, random);
-  std::vector<uint8_t> mask;
+  const ReusedVector<int> noise_spans = random_division(noise, spans, random);
+  const ReusedVector<int> kept_spans = random_division(length - noise, spans, random);
+  ReusedVector<uint8_t> mask;
   mask.reserve(length);
   for (int i = 0; i < spans; ++i) {
     mask.insert(mask.end(), kept_spans[i], 0);
@@ -75,7 +76,7 @@ std::vector<uint8_t> noise_mask(int tokens, const SpanCorruptionOptions& options
 
 CorruptedText corrupt_spans(std::span<const int32_t> ids, const Vocabulary& vocabulary,
                             const SpanCorruptionOptions& options, const SampleKey& key) {
-  const std::vector<uint8_t> mask = noise_mask(static_cast<int>(ids.size()), options, key);
+  const ReusedVector<uint8_t> mask = noise_mask(static_cast<int>(ids.size()), options, key);
   return {with_sentinels(ids, mask, 1, vocabulary), with_sentinels(ids, mask, 0, vocabulary)};
 }
 

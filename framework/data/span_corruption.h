@@ -6,8 +6,8 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "base/reused_memory.h"
 #include "config/span_lengths.h"
 #include "data/vocabulary.h"
 
@@ -24,11 +24,11 @@ struct SampleKey {
 
 // random_spans_noise_mask: one byte a token, 1 = noise. Starts with non-noise and, for two tokens
 // or more, ends with noise. Every division into spans is equally likely. `tokens` >= 1.
-std::vector<uint8_t> noise_mask(int tokens, const SpanCorruptionOptions& options,
-                                const SampleKey& key);
+ReusedVector<uint8_t> noise_mask(int tokens, const SpanCorruptionOptions& options,
+                                 const SampleKey& key);
 
 struct CorruptedText {
-  std::vector<int32_t> inputs, targets;
+  ReusedVector<int32_t> inputs, targets;
 };
 
 // inputs: the text with the k-th noise span as sentinel first_sentinel - k, then EOS; targets: each

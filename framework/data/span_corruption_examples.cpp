@@ -48,7 +48,7 @@ SampleLengths SpanCorruptionExamples::lengths(int64_t example) const {
 
 Sample SpanCorruptionExamples::sample(int64_t example, const SampleKey& key) const {
   const Segment segment = segments_[example];
-  std::vector<int32_t> ids(static_cast<size_t>(segment.tokens));
+  ReusedVector<int32_t> ids(static_cast<size_t>(segment.tokens));
   tokens_->read(segment.begin, ids);
   CorruptedText text = corrupt_spans(ids, dataset_->vocabulary(), options_.corruption, key);
   return {std::move(text.inputs), std::move(text.targets), segment.label, example};

@@ -7,11 +7,12 @@
 namespace switchyard {
 
 void TokenBatch::reset(int new_inputs_width, int new_targets_width, bool is_packed) {
-  *this = {};
+  rows = inputs_end_ = targets_end_ = 0;
+  for (auto* list : {&inputs, &targets, &inputs_segment, &targets_segment, &labels}) list->clear();
   inputs_width = new_inputs_width;
   targets_width = new_targets_width;
   packed = is_packed;
-  first_sample = {0};
+  first_sample.assign(1, 0);
 }
 
 void TokenBatch::add_row(int32_t filler) {

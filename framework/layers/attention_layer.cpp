@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "base/reused_memory.h"
+
 namespace switchyard {
 
 static AttentionLayer::Options completed(AttentionLayer::Options options) {
@@ -72,7 +74,8 @@ void AttentionLayer::project_backward(LayerContext& ctx, const Source& source,
   const Shape projected{tokens, heads * options_.d_kv};
   if (projection.norm != nullptr && *projection.norm) {
     const Shape rows = norm_shape(tokens, heads);
-    std::vector<int64_t> leaves(source.rows.group_offsets.begin(), source.rows.group_offsets.end());
+    ReusedVector<int64_t> leaves(source.rows.group_offsets.begin(),
+                                 source.rows.group_offsets.end());
     if (options_.qk_norm == QkNorm::kPerHead) {
       for (int64_t& offset : leaves) offset *= heads;
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/reused_memory.h"
 #include "layers/initialise.h"
 
 namespace switchyard {
@@ -38,7 +39,7 @@ RelativePositionBias::RelativePositionBias(const std::string& name, const Option
 
 TensorView RelativePositionBias::buckets_for(LayerContext& ctx, int64_t queries, int64_t keys,
                                              int64_t query_start) const {
-  std::vector<int32_t> bucket(static_cast<size_t>(queries + keys - 1));
+  ReusedVector<int32_t> bucket(static_cast<size_t>(queries + keys - 1));
   for (size_t i = 0; i < bucket.size(); ++i) {
     const int64_t distance = static_cast<int64_t>(i) - (queries - 1) - query_start;
     bucket[i] = relative_position_bucket(distance, options_.bidirectional, options_.buckets,

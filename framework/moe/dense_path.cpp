@@ -1,5 +1,7 @@
 #include "moe/dense_path.h"
 
+#include "base/reused_memory.h"
+
 namespace switchyard {
 
 DensePath::DensePath(std::unique_ptr<FeedForward> dense, const std::optional<RouterPlace>& place)
@@ -25,7 +27,8 @@ TensorView DensePath::forward(LayerContext& ctx, const TokenRows& rows, TensorVi
   saved.both = ctx.saved.allocate(x.dtype(), {2 * tokens, x.shape()[1]});
   copy(ctx, routed, saved.both.rows(0, tokens));
   copy(ctx, dense, saved.both.rows(tokens, 2 * tokens));
-  std::vector<int32_t> position, source(static_cast<size_t>(2 * tokens));
+  ReusedVector<int32_t> position, source(static_cast<size_t>(2 * tokens));
+  position.reserve(source.size());
   for (int64_t t = 0; t < tokens; ++t) {
     for (const int64_t row : {t, tokens + t}) {
       source[static_cast<size_t>(row)] = static_cast<int32_t>(position.size());

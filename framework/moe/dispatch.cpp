@@ -4,13 +4,14 @@
 
 namespace switchyard {
 
-std::vector<int64_t> Traffic::sent_by(int rank) const {
+ReusedVector<int64_t> Traffic::sent_by(int rank) const {
   const auto first = rows.begin() + static_cast<int64_t>(rank) * ranks;
   return {first, first + ranks};
 }
 
-std::vector<int64_t> Traffic::received_by(int rank) const {
-  std::vector<int64_t> received;
+ReusedVector<int64_t> Traffic::received_by(int rank) const {
+  ReusedVector<int64_t> received;
+  received.reserve(static_cast<size_t>(ranks));
   for (int from = 0; from < ranks; ++from) received.push_back(at(from, rank));
   return received;
 }
@@ -25,7 +26,7 @@ Traffic Traffic::transposed() const {
 
 namespace {
 
-int64_t sum_of(const std::vector<int64_t>& counts) {
+int64_t sum_of(std::span<const int64_t> counts) {
   return std::accumulate(counts.begin(), counts.end(), int64_t{0});
 }
 
@@ -53,21 +54,6 @@ class RowCopier {
   int64_t next_ = 0;
 };
 
-class WorkThen : public Work {
- public:
-  WorkThen(std::unique_ptr<Work> work, std::function<void()> then)
-      : work_(std::move(work)), then_(std::move(then)) {}
-  void wait() override {
-    work_->wait();
-    if (then_) then_();
-    then_ = nullptr;
-  }
-
- private:
-  std::unique_ptr<Work> work_;
-  std::function<void()> then_;
-};
-
 class AllToAllDispatch : public Dispatch {
  public:
   std::unique_ptr<Work> move(LayerContext& ctx, const Traffic& traffic, TensorView send,
@@ -89,7 +75,7 @@ class AllGatherDispatch : public Dispatch {
   std::unique_ptr<Work> move(LayerContext& ctx, const Traffic& traffic, TensorView send,
                              TensorView received) const override {
     Collectives& group = *ctx.groups.expert;
-    std::vector<int64_t> totals;
+    ReusedVector<int64_t> totals;
     for (int rank = 0; rank < traffic.ranks; ++rank)
       totals.push_back(sum_of(traffic.sent_by(rank)));
     const TensorView gathered = take_rows(ctx.scratch, send, sum_of(totals));
@@ -129,11 +115,11 @@ class HierarchicalDispatch : public Dispatch {
 
     // Within the node: what goes to place i of any node goes to place i of this one.
     const TensorView by_place = take_rows(ctx.scratch, send, send.shape()[0]);
-    std::vector<int64_t> first_to(1, 0);
+    ReusedVector<int64_t> first_to(1, 0);
     for (int to = 0; to < traffic.ranks; ++to) {
       first_to.push_back(first_to.back() + traffic.at(here, to));
     }
-    std::vector<int64_t> to_place(static_cast<size_t>(places.per_node)), from_place(to_place);
+    ReusedVector<int64_t> to_place(static_cast<size_t>(places.per_node)), from_place(to_place);
     RowCopier sorter(ctx, send, by_place);
     for (int place = 0; place < places.per_node; ++place) {
       for (int n = 0; n < places.nodes; ++n) {
@@ -151,7 +137,7 @@ class HierarchicalDispatch : public Dispatch {
     // place), which is also the order in which all nodes' rows arrive.
     const TensorView by_node = take_rows(ctx.scratch, send, gathered.shape()[0]);
     RowCopier regrouper(ctx, gathered, by_node);
-    std::vector<int64_t> to_node(static_cast<size_t>(places.nodes)), from_node(to_node);
+    ReusedVector<int64_t> to_node(static_cast<size_t>(places.nodes)), from_node(to_node);
     for (int n = 0; n < places.nodes; ++n) {
       int64_t first_of_place = 0;
       for (int place = 0; place < places.per_node; ++place) {
@@ -197,10 +183,6 @@ class HierarchicalDispatch : public Dispatch {
 };
 
 }  // namespace
-
-std::unique_ptr<Work> work_then(std::unique_ptr<Work> work, std::function<void()> then) {
-  return std::make_unique<WorkThen>(std::move(work), std::move(then));
-}
 
 std::unique_ptr<Dispatch> make_all_to_all_dispatch() {
   return std::make_unique<AllToAllDispatch>();

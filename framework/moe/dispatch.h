@@ -2,10 +2,10 @@
 // never in what arrives.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <vector>
+#include <utility>
 
+#include "base/reused_memory.h"
 #include "layers/layer_context.h"
 
 namespace switchyard {
@@ -13,16 +13,16 @@ namespace switchyard {
 // How many rows each rank of the expert group sends to each; the same on every rank.
 struct Traffic {
   int ranks = 0;
-  std::vector<int64_t> rows;  // [from, to]
+  ReusedVector<int64_t> rows;  // [from, to]
 
   Traffic() = default;
   explicit Traffic(int size) : ranks(size), rows(static_cast<size_t>(size) * size) {}
 
   int64_t& at(int from, int to) { return rows[static_cast<size_t>(from * ranks + to)]; }
   int64_t at(int from, int to) const { return rows[static_cast<size_t>(from * ranks + to)]; }
-  std::vector<int64_t> sent_by(int rank) const;      // [ranks], by receiver
-  std::vector<int64_t> received_by(int rank) const;  // [ranks], by sender
-  Traffic transposed() const;                        // the way back
+  ReusedVector<int64_t> sent_by(int rank) const;      // [ranks], by receiver
+  ReusedVector<int64_t> received_by(int rank) const;  // [ranks], by sender
+  Traffic transposed() const;                         // the way back
 };
 
 class Dispatch {
@@ -44,8 +44,26 @@ class Dispatch {
   virtual int64_t most_work_rows(const Groups& groups, int64_t sent, int64_t received) const = 0;
 };
 
-// A Work that ends with something to do for its waiter.
-std::unique_ptr<Work> work_then(std::unique_ptr<Work> work, std::function<void()> then);
+// A Work that ends with something to do for its waiter, once.
+template <typename Then>
+class WorkThen : public Work, public Reused {
+ public:
+  WorkThen(std::unique_ptr<Work> work, Then then)
+      : work_(std::move(work)), then_(std::move(then)) {}
+  void wait() override {
+    work_->wait();
+    if (!std::exchange(done_, true)) then_();
+  }
+
+ private:
+  std::unique_ptr<Work> work_;
+  Then then_;
+  bool done_ = false;
+};
+template <typename Then>
+std::unique_ptr<Work> work_then(std::unique_ptr<Work> work, Then then) {
+  return std::make_unique<WorkThen<Then>>(std::move(work), std::move(then));
+}
 
 // Every rank sends to every other one directly.
 std::unique_ptr<Dispatch> make_all_to_all_dispatch();

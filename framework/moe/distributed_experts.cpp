@@ -36,8 +36,10 @@ void DistributedExperts::forward_round(LayerContext& ctx, const TokenRows& rows,
   const ExchangePlan& plan = saved.plan;
   Arena& arena = in_rounds() ? ctx.scratch : ctx.saved;
   const auto chunks = static_cast<size_t>(plan.chunks);
-  std::vector<Visit> visits(chunks);
-  std::vector<std::unique_ptr<Work>> coming, leaving;
+  ReusedVector<Visit> visits(chunks);
+  ReusedVector<std::unique_ptr<Work>> coming, leaving;
+  coming.reserve(chunks);
+  leaving.reserve(chunks);
   const auto send_chunk = [&](size_t chunk) {
     const int64_t part = round * plan.chunks + static_cast<int64_t>(chunk);
     coming.push_back(send(ctx, rows, x, plan, part, false, arena, visits[chunk]));
@@ -72,12 +74,14 @@ void DistributedExperts::backward_round(LayerContext& ctx, const TokenRows& rows
   const ScratchScope scope(ctx.scratch);
   const ExchangePlan& plan = saved.plan;
   const auto chunks = static_cast<size_t>(plan.chunks);
-  std::vector<Visit> again(in_rounds() ? chunks : 0);
+  ReusedVector<Visit> again(in_rounds() ? chunks : 0);
   const auto visit_of = [&](size_t chunk) -> const Visit& {
     return in_rounds() ? again[chunk] : saved.visits[chunk];
   };
-  std::vector<TensorView> dcomputed;
-  std::vector<std::unique_ptr<Work>> inputs, gradients, leaving;
+  ReusedVector<TensorView> dcomputed;
+  ReusedVector<std::unique_ptr<Work>> inputs, gradients, leaving;
+  dcomputed.reserve(chunks);
+  for (auto* works : {&inputs, &gradients, &leaving}) works->reserve(chunks);
   const auto send_chunk = [&](size_t chunk) {
     const int64_t part = round * plan.chunks + static_cast<int64_t>(chunk);
     if (in_rounds()) {
@@ -114,8 +118,9 @@ DistributedExperts::Sent DistributedExperts::sent(const LayerContext& ctx,
   int64_t row_bytes = saved.returned.shape()[1] * static_cast<int64_t>(size_of(wire));
   if (experts_->drops(ctx)) row_bytes += static_cast<int64_t>(sizeof(int64_t));  // the row's key
   Sent sent;
-  for (const Traffic& traffic : saved.plan.traffic) {
-    sent.rows += exchange_.dispatch().rows_sent(ctx.groups, traffic, saved.plan.here);
+  for (int64_t part = 0; part < saved.plan.parts(); ++part) {
+    sent.rows +=
+        exchange_.dispatch().rows_sent(ctx.groups, saved.plan.traffic(part), saved.plan.here);
   }
   sent.bytes = sent.rows * row_bytes;
   if (in_rounds() && ctx.training) sent.bytes_again = sent.bytes;

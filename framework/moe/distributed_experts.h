@@ -19,8 +19,8 @@ class DistributedExperts {
   };
   struct Saved {
     ExchangePlan plan;
-    std::vector<Visit> visits;  // [parts]; none in rounds: they keep no received row
-    TensorView returned;        // [rows sent, D]
+    ReusedVector<Visit> visits;  // [parts]; none in rounds: they keep no received row
+    TensorView returned;         // [rows sent, D]
   };
   // What left a rank for one micro-batch.
   struct Sent {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/host_values.h"
+
 namespace switchyard {
 namespace {
 
@@ -75,13 +77,14 @@ Exchange::Exchange(uint16_t layer, int64_t experts, Options options)
   if (!options_.dispatch) options_.dispatch = make_all_to_all_dispatch();
 }
 
-std::vector<int64_t> Exchange::meet(LayerContext& ctx, ExchangePhase phase, int64_t part,
-                                    std::span<const int64_t> numbers) const {
+ReusedVector<int64_t> Exchange::meet(LayerContext& ctx, ExchangePhase phase, int64_t part,
+                                     std::span<const int64_t> numbers) const {
   const ScratchScope scope(ctx.scratch);
   Collectives& group = *ctx.groups.expert;
   const int64_t ranks = group.size();
   const Header mine = header_of(ctx, layer_, phase, part);
-  std::vector<int64_t> out;
+  ReusedVector<int64_t> out;
+  out.reserve(numbers.size() * kHeaderNumbers);
   for (const int64_t number : numbers) {
     for (const int64_t field : {mine.rank, mine.layer, mine.step, mine.phase, mine.part, number}) {
       out.push_back(field);
@@ -90,11 +93,12 @@ std::vector<int64_t> Exchange::meet(LayerContext& ctx, ExchangePhase phase, int6
   const TensorView send = ctx.scratch.allocate(DType::kInt64, {ranks, kHeaderNumbers});
   const TensorView received = ctx.scratch.allocate(DType::kInt64, {ranks, kHeaderNumbers});
   upload(ctx, std::span<const int64_t>(out), send);
-  const std::vector<int64_t> one_each(static_cast<size_t>(ranks), 1);
+  const ReusedVector<int64_t> one_each(static_cast<size_t>(ranks), 1);
   group.all_to_all(ctx.stream, send, one_each, received, one_each)->wait();
 
-  const auto in = read_back_as<int64_t>(ctx, received);
-  std::vector<int64_t> told;
+  const auto in = host_values<int64_t>(ctx, received);
+  ReusedVector<int64_t> told;
+  told.reserve(static_cast<size_t>(ranks));
   for (size_t at = 0; at < in.size(); at += kHeaderNumbers) {
     const Header there{in[at], in[at + 1], in[at + 2], in[at + 3], in[at + 4], in[at + 5]};
     const bool together = there.layer == mine.layer && there.step == mine.step &&
@@ -114,17 +118,20 @@ int64_t Exchange::most_rounds(LayerContext& ctx, int64_t rounds) const {
   const TensorView most = ctx.scratch.allocate(DType::kInt64, {1});
   upload(ctx, std::span<const int64_t>(&rounds, 1), most);
   ctx.groups.tensor->all_reduce(ctx.stream, most, ReduceOp::kMax)->wait();
-  return read_back_as<int64_t>(ctx, most).front();
+  return host_values<int64_t>(ctx, most).front();
 }
 
 ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorView kept) const {
   Collectives& group = *ctx.groups.expert;
-  ExchangeCounts counts{.experts = experts_, .first_leaf = {0}, .rows = {}};
-  const std::vector<int64_t> mine(static_cast<size_t>(group.size()), rows.groups());
-  const std::vector<int64_t> leaves = meet(ctx, ExchangePhase::kCounts, 0, mine);
+  ExchangeCounts counts{.experts = experts_};
+  const ReusedVector<int64_t> mine(static_cast<size_t>(group.size()), rows.groups());
+  const ReusedVector<int64_t> leaves = meet(ctx, ExchangePhase::kCounts, 0, mine);
+  counts.first_leaf.reserve(leaves.size() + 1);
+  counts.first_leaf.push_back(0);
   for (const int64_t of_rank : leaves) {
     counts.first_leaf.push_back(counts.first_leaf.back() + of_rank);
   }
+  counts.most_rows = counts.first_leaf.back() * rows.group_tokens * kept.shape()[1];
   {
     const ScratchScope scope(ctx.scratch);
     const TensorView local = ctx.scratch.allocate(DType::kInt64, {rows.groups(), experts_});
@@ -132,9 +139,9 @@ ExchangePlan Exchange::agree(LayerContext& ctx, const TokenRows& rows, TensorVie
         ctx.scratch.allocate(DType::kInt64, {counts.first_leaf.back(), experts_});
     count_choices(ctx, kept, rows.group_offsets, local);
     group.all_gather(ctx.stream, local, leaves, gathered)->wait();
-    counts.rows = read_back_as<int64_t>(ctx, gathered);
+    counts.rows = host_values<int64_t>(ctx, gathered);
     // What a rank sends follows its own counts: all must have got the same.
-    const auto own = read_back_as<int64_t>(ctx, local);
+    const auto own = host_values<int64_t>(ctx, local);
     const int64_t first = counts.first_leaf[static_cast<size_t>(group.rank())] * experts_;
     if (!std::equal(own.begin(), own.end(), counts.rows.begin() + first)) {
       throw RankError("the counts that a rank sent came back changed",
@@ -158,7 +165,7 @@ std::unique_ptr<Work> Exchange::move(LayerContext& ctx, ExchangePhase phase, int
                                      const Traffic& traffic, TensorView send,
                                      TensorView received) const {
   const int here = ctx.groups.expert->rank();
-  const std::vector<int64_t> told = meet(ctx, phase, part, traffic.sent_by(here));
+  const ReusedVector<int64_t> told = meet(ctx, phase, part, traffic.sent_by(here));
   for (int from = 0; from < traffic.ranks; ++from) {
     const int64_t expected = traffic.at(from, here);
     const int64_t coming = told[static_cast<size_t>(from)];
@@ -188,8 +195,7 @@ std::unique_ptr<Work> Exchange::send_tokens(LayerContext& ctx, const ExchangePla
                 send.rows(next, next + end - begin));
     next += end - begin;
   }
-  return move(ctx, phase, part.number, plan.traffic[static_cast<size_t>(part.number)], send,
-              received);
+  return move(ctx, phase, part.number, plan.traffic(part.number), send, received);
 }
 
 std::unique_ptr<Work> Exchange::send_rows(LayerContext& ctx, const ExchangePlan& plan,
@@ -206,14 +212,13 @@ std::unique_ptr<Work> Exchange::send_rows(LayerContext& ctx, const ExchangePlan&
       next += end - begin;
     }
   }
-  return move(ctx, phase, part.number, plan.traffic[static_cast<size_t>(part.number)], send,
-              received);
+  return move(ctx, phase, part.number, plan.traffic(part.number), send, received);
 }
 
 std::unique_ptr<Work> Exchange::return_rows(LayerContext& ctx, const ExchangePlan& plan,
                                             const ExchangePart& part, ExchangePhase phase,
                                             TensorView computed, TensorView returned) const {
-  const Traffic back = plan.traffic[static_cast<size_t>(part.number)].transposed();
+  const Traffic back = plan.traffic(part.number).transposed();
   if (in_one_piece(part)) {
     return move(ctx, phase, part.number, back, computed, piece_of(part, returned));
   }
@@ -242,8 +247,7 @@ TensorView Exchange::exchange_keys(LayerContext& ctx, const ExchangePlan& plan,
                     send.rows(next, next + end - begin));
     next += end - begin;
   }
-  move(ctx, phase, part.number, plan.traffic[static_cast<size_t>(part.number)], send, received)
-      ->wait();
+  move(ctx, phase, part.number, plan.traffic(part.number), send, received)->wait();
   gather_row_keys(ctx, received, part.index, 1, keys);  // into compact order, choices stay
   return keys;
 }

@@ -77,8 +77,8 @@ class Exchange {
   // Tells every rank of the expert group where this one is, and a number.
   //   numbers  [ranks]: one for each rank
   //   returns  [ranks]: what each rank has told this one
-  std::vector<int64_t> meet(LayerContext& ctx, ExchangePhase phase, int64_t part,
-                            std::span<const int64_t> numbers) const;
+  ReusedVector<int64_t> meet(LayerContext& ctx, ExchangePhase phase, int64_t part,
+                             std::span<const int64_t> numbers) const;
   std::unique_ptr<Work> move(LayerContext& ctx, ExchangePhase phase, int64_t part,
                              const Traffic& traffic, TensorView send, TensorView received) const;
 

@@ -25,9 +25,20 @@ void ExchangeCounts::each_run(int rank, Visit visit) const {
 
 namespace {
 
+size_t most_runs(const ExchangeCounts& counts, int rank) {
+  return static_cast<size_t>(counts.experts_of(rank).count * counts.first_leaf.back());
+}
+
+// Rows of two rounds one after the other are more than a round can take.
+size_t most_rounds(const ExchangeCounts& counts, const ExchangeSchedule& schedule) {
+  const auto most = schedule.max_rows_per_round;
+  return most ? static_cast<size_t>(2 * counts.most_rows / *most + 1) : 1;
+}
+
 // Where the rows that `rank` receives may be cut: the ends of all blocks, in compact order.
-std::vector<int64_t> block_ends(const ExchangeCounts& counts, int rank) {
-  std::vector<int64_t> ends;
+ReusedVector<int64_t> block_ends(const ExchangeCounts& counts, int rank) {
+  ReusedVector<int64_t> ends;
+  ends.reserve(most_runs(counts, rank) + static_cast<size_t>(counts.most_rows / kOrderedBlockRows));
   int64_t end = 0;
   counts.each_run(rank, [&](int64_t, int, int64_t run) {
     for (int64_t done = 0; done < run; done += kOrderedBlockRows) {
@@ -39,8 +50,11 @@ std::vector<int64_t> block_ends(const ExchangeCounts& counts, int rank) {
 }
 
 // Rows before each round, filled up one after the other.
-std::vector<int64_t> round_cuts(const std::vector<int64_t>& ends, std::optional<int64_t> most) {
-  std::vector<int64_t> cuts{0};
+ReusedVector<int64_t> round_cuts(const ReusedVector<int64_t>& ends, std::optional<int64_t> most,
+                                 size_t room) {
+  ReusedVector<int64_t> cuts;
+  cuts.reserve(room);
+  cuts.push_back(0);
   int64_t last = 0;
   for (const int64_t end : ends) {
     if (most && end - cuts.back() > *most) cuts.push_back(last);
@@ -52,8 +66,8 @@ std::vector<int64_t> round_cuts(const std::vector<int64_t>& ends, std::optional<
 
 // Appends where the chunks of the rows begin..end-1 end: at the first block end from their even
 // share on.
-void cut_chunks(const std::vector<int64_t>& ends, int64_t begin, int64_t end, int64_t chunks,
-                std::vector<int64_t>& cuts) {
+void cut_chunks(const ReusedVector<int64_t>& ends, int64_t begin, int64_t end, int64_t chunks,
+                ReusedVector<int64_t>& cuts) {
   for (int64_t chunk = 1; chunk <= chunks; ++chunk) {
     const int64_t share = begin + (end - begin) * chunk / chunks;
     const auto at = std::lower_bound(ends.begin(), ends.end(), share);
@@ -74,37 +88,53 @@ ExchangePlan plan_exchange(ExchangeCounts counts, int here, const ExchangeSchedu
   plan.rounds = least_rounds;
   plan.chunks = schedule.chunks;
   const int ranks = counts.ranks();
-  std::vector<std::vector<int64_t>> ends, rounds;
+  const size_t round_room = most_rounds(counts, schedule) + 1;
+  const size_t part_room = round_room * static_cast<size_t>(plan.chunks) + 1;
+  ReusedVector<ReusedVector<int64_t>> ends, rounds;
+  ends.reserve(static_cast<size_t>(ranks));
+  rounds.reserve(static_cast<size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     ends.push_back(block_ends(counts, rank));
-    rounds.push_back(round_cuts(ends.back(), schedule.max_rows_per_round));
+    rounds.push_back(round_cuts(ends.back(), schedule.max_rows_per_round, round_room));
     plan.rounds = std::max(plan.rounds, static_cast<int64_t>(rounds.back().size()) - 1);
   }
-  plan.traffic.assign(static_cast<size_t>(plan.parts()), Traffic(ranks));
+  plan.counts = std::move(counts);
+  plan.rows.reserve(part_room * static_cast<size_t>(ranks) * static_cast<size_t>(ranks));
+  plan.rows.assign(
+      static_cast<size_t>(plan.parts()) * static_cast<size_t>(ranks) * static_cast<size_t>(ranks),
+      0);
   for (int rank = 0; rank < ranks; ++rank) {
     const auto at = static_cast<size_t>(rank);
     rounds[at].resize(static_cast<size_t>(plan.rounds) + 1, rounds[at].back());
-    std::vector<int64_t>& cuts = plan.cuts.emplace_back(1, 0);
+    ReusedVector<int64_t> cuts;
+    cuts.reserve(part_room);
+    cuts.push_back(0);
     for (size_t round = 0; round + 1 < rounds[at].size(); ++round) {
       cut_chunks(ends[at], rounds[at][round], rounds[at][round + 1], plan.chunks, cuts);
     }
-    size_t part = 0;
-    int64_t next = 0;
-    counts.each_run(rank, [&](int64_t, int from, int64_t run) {
+    int64_t part = 0, next = 0;
+    plan.counts.each_run(rank, [&](int64_t, int from, int64_t run) {
       while (run > 0) {
-        while (cuts[part + 1] <= next) ++part;
-        const int64_t taken = std::min(run, cuts[part + 1] - next);
-        plan.traffic[part].at(from, rank) += taken;
+        while (cuts[static_cast<size_t>(part) + 1] <= next) ++part;
+        const int64_t taken = std::min(run, cuts[static_cast<size_t>(part) + 1] - next);
+        plan.rows_at(part, from, rank) += taken;
         next += taken;
         run -= taken;
       }
     });
+    if (rank == here) plan.cuts = std::move(cuts);
   }
-  for (const Traffic& traffic : plan.traffic) {
-    for (int to = 0; to < ranks; ++to) plan.sent += traffic.at(here, to);
+  for (int64_t part = 0; part < plan.parts(); ++part) {
+    for (int to = 0; to < ranks; ++to) plan.sent += plan.rows_at(part, here, to);
   }
-  plan.counts = std::move(counts);
   return plan;
+}
+
+Traffic ExchangePlan::traffic(int64_t part) const {
+  Traffic of_part(counts.ranks());
+  const auto first = rows.begin() + part * std::ssize(of_part.rows);
+  std::copy_n(first, of_part.rows.size(), of_part.rows.begin());
+  return of_part;
 }
 
 RaggedRows ExchangePart::ragged() const {
@@ -119,11 +149,12 @@ namespace {
 
 // Rows to one rank stand together in sending order, those of its parts one after the other.
 void find_sent_rows(const ExchangePlan& plan, ExchangePart& part) {
+  part.sending.reserve(static_cast<size_t>(plan.counts.ranks()));
   int64_t first = 0;
   for (int to = 0; to < plan.counts.ranks(); ++to) {
     int64_t all = 0;
     for (int64_t p = 0; p < plan.parts(); ++p) {
-      const int64_t rows = plan.traffic[static_cast<size_t>(p)].at(plan.here, to);
+      const int64_t rows = plan.rows_at(p, plan.here, to);
       if (p == part.number && rows > 0) {
         const int64_t begin = first + all;
         if (!part.sending.empty() && part.sending.back().end == begin) {
@@ -146,18 +177,19 @@ ExchangePart make_part(ExecContext& ctx, const ExchangePlan& plan, int64_t numbe
   part.number = number;
   find_sent_rows(plan, part);
 
-  const std::vector<int64_t>& cuts = plan.cuts[static_cast<size_t>(plan.here)];
-  const int64_t begin = cuts[static_cast<size_t>(number)];
-  const int64_t end = cuts[static_cast<size_t>(number) + 1];
+  const int64_t begin = plan.cuts[static_cast<size_t>(number)];
+  const int64_t end = plan.cuts[static_cast<size_t>(number) + 1];
   part.received = end - begin;
   // Rows arrive by rank, each rank's by (expert, token, choice).
-  const Traffic& traffic = plan.traffic[static_cast<size_t>(number)];
-  std::vector<int64_t> next_of_rank(1, 0);
-  for (int from = 0; from + 1 < traffic.ranks; ++from) {
-    next_of_rank.push_back(next_of_rank.back() + traffic.at(from, plan.here));
+  ReusedVector<int64_t> next_of_rank;
+  next_of_rank.reserve(static_cast<size_t>(plan.counts.ranks()));
+  next_of_rank.push_back(0);
+  for (int from = 0; from + 1 < plan.counts.ranks(); ++from) {
+    next_of_rank.push_back(next_of_rank.back() + plan.rows_at(number, from, plan.here));
   }
-  std::vector<int32_t> index;
-  index.reserve(static_cast<size_t>(part.received));
+  ReusedVector<int32_t> index;
+  index.reserve(static_cast<size_t>(plan.counts.most_rows));
+  part.leaf_offsets.reserve(most_runs(plan.counts, plan.here) + 1);
   part.leaf_offsets.push_back(0);
   part.offsets.assign(static_cast<size_t>(plan.counts.experts_of(plan.here).count) + 1, 0);
   int64_t run_begin = 0;

@@ -22,8 +22,9 @@ struct ExchangeSchedule {
 // Kept choices of each leaf for each expert.
 struct ExchangeCounts {
   int64_t experts = 0;
-  std::vector<int64_t> first_leaf;  // [ranks + 1]: the leaves of rank r begin at first_leaf[r]
-  std::vector<int64_t> rows;        // [leaves of all ranks, E]
+  ReusedVector<int64_t> first_leaf;  // [ranks + 1]: the leaves of rank r begin at first_leaf[r]
+  ReusedVector<int64_t> rows;        // [leaves of all ranks, E]
+  int64_t most_rows = 0;             // that these can be in all; lists are made for so many
 
   int ranks() const { return static_cast<int>(first_leaf.size()) - 1; }
   ExpertRange experts_of(int rank) const;
@@ -37,11 +38,10 @@ struct ExchangePlan {
   ExchangeCounts counts;
   int here = 0;  // this rank, of the expert group
   int64_t rounds = 1, chunks = 1;
-  // Of the rows that each rank receives, in compact order, those before each part; [ranks][parts +
-  // 1].
-  std::vector<std::vector<int64_t>> cuts;
-  std::vector<Traffic> traffic;  // [parts]
-  int64_t sent = 0;              // by this rank, in all parts
+  // Of the rows that this rank receives, in compact order, those before each part; [parts + 1].
+  ReusedVector<int64_t> cuts;
+  ReusedVector<int64_t> rows;  // [parts, from, to]: of all ranks' parts, see Traffic
+  int64_t sent = 0;            // by this rank, in all parts
   // Rows stand in sending order: by (expert, token, choice).
   TensorView source;    // int32 [T * K]: flat choice of each sent row
   TensorView position;  // int32 [T, K]: sent row of each choice, or -1
@@ -49,7 +49,14 @@ struct ExchangePlan {
   int64_t parts() const { return rounds * chunks; }
   int64_t choices() const { return position.shape()[1]; }
   // Of this rank, in all parts.
-  int64_t received() const { return cuts[static_cast<size_t>(here)].back(); }
+  int64_t received() const { return cuts.back(); }
+  int64_t& rows_at(int64_t part, int from, int to) {
+    return rows[static_cast<size_t>((part * counts.ranks() + from) * counts.ranks() + to)];
+  }
+  int64_t rows_at(int64_t part, int from, int to) const {
+    return rows[static_cast<size_t>((part * counts.ranks() + from) * counts.ranks() + to)];
+  }
+  Traffic traffic(int64_t part) const;
 };
 
 // The plan without its tensors.
@@ -64,11 +71,11 @@ struct ExchangePart {
   };
 
   int64_t number = 0;
-  std::vector<Rows> sending;  // of all sent rows, those of this part, by receiving rank
+  ReusedVector<Rows> sending;  // of all sent rows, those of this part, by receiving rank
   int64_t sent = 0, received = 0;
-  std::vector<int64_t> offsets;       // [L + 1], see RaggedRows
-  std::vector<int64_t> leaf_offsets;  // boundaries of every (expert, leaf) run
-  TensorView index;                   // int32 [received], see RaggedRows
+  ReusedVector<int64_t> offsets;       // [L + 1], see RaggedRows
+  ReusedVector<int64_t> leaf_offsets;  // boundaries of every (expert, leaf) run
+  TensorView index;                    // int32 [received], see RaggedRows
   TensorView keys;  // int64 [received], compact order: see random_row; absent unless asked for
 
   RaggedRows ragged() const;

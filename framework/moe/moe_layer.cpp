@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/host_values.h"
+
 namespace switchyard {
 
 MoeLayer::MoeLayer(std::string name, uint16_t layer, std::unique_ptr<Router> router,
@@ -206,15 +208,15 @@ void MoeLayer::observe(LayerContext& ctx, const TokenRows& rows, const FeedForwa
 }
 
 void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
-  const auto tokens = read_back_as<int64_t>(ctx, saved.statistics.tokens);
-  const auto chosen = read_back_as<int64_t>(ctx, saved.statistics.chosen);
-  const auto probability = read_back_as<double>(ctx, saved.statistics.mean_probability);
-  const auto square_lse = read_back_as<double>(ctx, saved.statistics.mean_square_lse);
-  const auto entropy = read_back_as<double>(ctx, saved.statistics.entropy);
-  const auto top = read_back_as<double>(ctx, saved.statistics.top_probability);
+  const auto tokens = host_values<int64_t>(ctx, saved.statistics.tokens);
+  const auto chosen = host_values<int64_t>(ctx, saved.statistics.chosen);
+  const auto probability = host_values<double>(ctx, saved.statistics.mean_probability);
+  const auto square_lse = host_values<double>(ctx, saved.statistics.mean_square_lse);
+  const auto entropy = host_values<double>(ctx, saved.statistics.entropy);
+  const auto top = host_values<double>(ctx, saved.statistics.top_probability);
   const auto all_experts = static_cast<size_t>(experts());
   const auto choices = static_cast<double>(router_->choices());
-  std::vector<double> group_chosen(all_experts), group_probability(all_experts);
+  ReusedVector<double> group_chosen(all_experts), group_probability(all_experts);
   const auto groups = static_cast<double>(rows.groups_of_global_batch);
   const auto of_tokens = [&](double sum) {
     return ordered_summand(ctx.ordered, sum, kTokenSumBits);
@@ -244,7 +246,7 @@ void MoeLayer::observe_routing(LayerContext& ctx, const TokenRows& rows, const S
 void MoeLayer::observe_variations(LayerContext& ctx, const TokenRows& rows, const Saved& saved) {
   const auto add = [&](TensorView of_groups, double coef, double& sum) {
     if (of_groups.absent()) return;
-    for (const double cv : read_back_as<double>(ctx, of_groups)) {
+    for (const double cv : host_values<double>(ctx, of_groups)) {
       sum += ordered_summand(
           ctx.ordered, coef * cv / static_cast<double>(rows.groups_of_global_batch), kMeanSumBits);
     }
@@ -257,7 +259,7 @@ void MoeLayer::observe_classes(LayerContext& ctx, const TokenRows& rows, const S
   const bool by_label = !observation_.chosen_by_label.empty();
   const bool by_token = !observation_.chosen_by_token.empty();
   if (!by_label && !by_token) return;
-  const auto counted = read_back_as<int32_t>(ctx, saved.counted);
+  const auto counted = host_values<int32_t>(ctx, saved.counted);
   const size_t each = counted.size() / static_cast<size_t>(std::max<int64_t>(rows.tokens(), 1));
   const auto count = [&](std::span<const int32_t> classes, std::vector<double>& counts) {
     SWITCHYARD_CHECK(static_cast<int64_t>(classes.size()) == rows.tokens(), "classes ",
@@ -269,18 +271,18 @@ void MoeLayer::observe_classes(LayerContext& ctx, const TokenRows& rows, const S
     }
   };
   if (by_label) count(rows.labels, observation_.chosen_by_label);
-  if (by_token) count(read_back_as<int32_t>(ctx, rows.ids), observation_.chosen_by_token);
+  if (by_token) count(host_values<int32_t>(ctx, rows.ids), observation_.chosen_by_token);
 }
 
 void MoeLayer::observe_drops(LayerContext& ctx, const Saved& saved) {
-  const auto dropped_choices = read_back_as<int64_t>(ctx, saved.dropped);
+  const auto dropped_choices = host_values<int64_t>(ctx, saved.dropped);
   for (size_t k = 0; k < dropped_choices.size(); ++k) {
     observation_.dropped_by_choice[k] += static_cast<double>(dropped_choices[k]);
   }
-  const auto both = read_back_as<double>(ctx, saved.weights);
+  const auto both = host_values<double>(ctx, saved.weights);
   observation_.weight += both[0];
   observation_.weight_lost += both[1];
-  const auto kept = read_back_as<int64_t>(ctx, saved.kept_counts);
+  const auto kept = host_values<int64_t>(ctx, saved.kept_counts);
   for (size_t i = 0; i < kept.size(); ++i) {
     observation_.kept[i % static_cast<size_t>(experts())] += static_cast<double>(kept[i]);
   }

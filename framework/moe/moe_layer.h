@@ -69,8 +69,10 @@ class MoeLayer : public FeedForward {
 
   const AuxiliaryLosses& losses() const { return losses_; }
   // For the backward passes of a step, where losses().needs_global_load().
-  void set_global_load(GlobalLoad load) { global_load_ = std::move(load); }
+  void set_global_load(const GlobalLoad& load) { global_load_ = load; }
 
+  int64_t choices() const { return router_->choices(); }  // K
+  bool makes_slots() const { return slot_router_ != nullptr; }
   const Exchange& exchange() const { return experts_.exchange(); }
   const std::string& name() const { return name_; }
   StackKind stack() const { return stack_of(layer_); }

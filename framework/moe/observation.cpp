@@ -1,5 +1,7 @@
 #include "moe/observation.h"
 
+#include "base/check.h"
+
 namespace switchyard {
 
 template <typename Self, typename Visit>
@@ -18,13 +20,20 @@ void MoeObservation::each(Self& self, Visit visit) {
 
 std::vector<double> MoeObservation::pack() const {
   std::vector<double> packed;
-  each(*this, [&](double value) { packed.push_back(value); });
+  append_to(packed);
   return packed;
 }
 
-void MoeObservation::unpack(const std::vector<double>& packed) {
+void MoeObservation::append_to(std::vector<double>& packed) const {
+  each(*this, [&](double value) { packed.push_back(value); });
+}
+
+void MoeObservation::unpack(std::span<const double> packed) {
   size_t next = 0;
-  each(*this, [&](double& value) { value = packed.at(next++); });
+  each(*this, [&](double& value) {
+    SWITCHYARD_CHECK(next < packed.size(), packed.size(), " packed numbers");
+    value = packed[next++];
+  });
 }
 
 void MoeObservation::clear(int64_t labels, int64_t token_ids) {

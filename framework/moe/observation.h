@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace switchyard {
@@ -38,7 +39,8 @@ struct MoeObservation {
 
   // All fields in a row, to be summed over ranks, and back.
   std::vector<double> pack() const;
-  void unpack(const std::vector<double>& packed);
+  void append_to(std::vector<double>& packed) const;
+  void unpack(std::span<const double> packed);
   // Back to zero.
   //   labels, token_ids  to count choices by, which costs reading every choice back; 0: don't
   void clear(int64_t labels = 0, int64_t token_ids = 0);

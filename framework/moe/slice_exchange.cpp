@@ -2,6 +2,8 @@
 
 #include <numeric>
 
+#include "ops/host_values.h"
+
 namespace switchyard {
 
 RaggedRows SlicePlan::ragged() const {
@@ -9,17 +11,18 @@ RaggedRows SlicePlan::ragged() const {
       .offsets = offsets, .device_offsets = {}, .index = index, .scale = {}, .leaf_offsets = {}};
 }
 
-std::vector<int64_t> SliceExchange::agree_on_rows(LayerContext& ctx, int64_t rows) const {
+ReusedVector<int64_t> SliceExchange::agree_on_rows(LayerContext& ctx, int64_t rows) const {
   const ScratchScope scope(ctx.scratch);
   Collectives& group = *ctx.groups.tensor;
   const int64_t here[] = {layer_, ctx.step, rows};
   const TensorView mine = ctx.scratch.allocate(DType::kInt64, {1, 3});
   const TensorView all = ctx.scratch.allocate(DType::kInt64, {group.size(), 3});
   upload(ctx, std::span<const int64_t>(here), mine);
-  const std::vector<int64_t> one_each(static_cast<size_t>(group.size()), 1);
+  const ReusedVector<int64_t> one_each(static_cast<size_t>(group.size()), 1);
   group.all_gather(ctx.stream, mine, one_each, all)->wait();
-  const auto places = read_back_as<int64_t>(ctx, all);
-  std::vector<int64_t> rows_of_rank;
+  const auto places = host_values<int64_t>(ctx, all);
+  ReusedVector<int64_t> rows_of_rank;
+  rows_of_rank.reserve(static_cast<size_t>(group.size()));
   for (int rank = 0; rank < group.size(); ++rank) {
     const int64_t* there = &places[static_cast<size_t>(rank) * 3];
     if (there[0] != here[0] || there[1] != here[1]) {
@@ -51,16 +54,19 @@ SlicePlan SliceExchange::agree(LayerContext& ctx, const RaggedRows& rows, Tensor
   const TensorView offsets = ctx.scratch.allocate(DType::kInt64, {boundaries});
   const TensorView all_offsets = ctx.scratch.allocate(DType::kInt64, {group.size() * boundaries});
   upload(ctx, rows.offsets, offsets);
-  const std::vector<int64_t> boundaries_each(ranks, boundaries);
+  const ReusedVector<int64_t> boundaries_each(ranks, boundaries);
   group.all_gather(ctx.stream, offsets, boundaries_each, all_offsets)->wait();
   const TensorView all_index = ctx.scratch.allocate(DType::kInt32, {total});
   group.all_gather(ctx.stream, rows.index, plan.rows_of_rank, all_index)->wait();
-  const auto offset = read_back_as<int64_t>(ctx, all_offsets);
-  const auto index_there = read_back_as<int32_t>(ctx, all_index);
+  const auto offset = host_values<int64_t>(ctx, all_offsets);
+  const auto index_there = host_values<int32_t>(ctx, all_index);
 
-  std::vector<int64_t> first_row(ranks, 0);  // of each rank, where they all stand
+  ReusedVector<int64_t> first_row(ranks, 0);  // of each rank, where they all stand
   std::partial_sum(plan.rows_of_rank.begin(), plan.rows_of_rank.end() - 1, first_row.begin() + 1);
-  std::vector<int32_t> index, compact;  // where a row stands, in received and in compact order
+  ReusedVector<int32_t> index, compact;  // where a row stands, in received and in compact order
+  index.reserve(static_cast<size_t>(total));
+  compact.reserve(static_cast<size_t>(total));
+  plan.offsets.reserve(static_cast<size_t>(boundaries));
   plan.offsets.push_back(0);
   for (int64_t e = 0; e < rows.experts(); ++e) {
     for (size_t rank = 0; rank < ranks; ++rank) {

@@ -3,8 +3,7 @@
 // are summed back to the rank that received the row. Forward and backward use the same two moves.
 #pragma once
 
-#include <vector>
-
+#include "base/reused_memory.h"
 #include "layers/layer_context.h"
 #include "ops/grouped_mat_mul.h"
 
@@ -13,10 +12,10 @@ namespace switchyard {
 // The rows of all T ranks as one call of the experts. Gathered rows stand by rank, each rank's as
 // it received them; in compact order an expert's rows are by rank, then as that rank has them.
 struct SlicePlan {
-  std::vector<int64_t> rows_of_rank;  // by rank of Groups::tensor
-  std::vector<int64_t> offsets;       // [L + 1], see RaggedRows
-  TensorView index;                   // int32 [rows], see RaggedRows
-  TensorView keys;                    // int64 [rows], compact order; absent without row_keys
+  ReusedVector<int64_t> rows_of_rank;  // by rank of Groups::tensor
+  ReusedVector<int64_t> offsets;       // [L + 1], see RaggedRows
+  TensorView index;                    // int32 [rows], see RaggedRows
+  TensorView keys;                     // int64 [rows], compact order; absent without row_keys
 
   // Without boundaries of leaves: sums over slices are never ordered.
   RaggedRows ragged() const;
@@ -45,7 +44,7 @@ class SliceExchange {
   void sum(LayerContext& ctx, const SlicePlan& plan, TensorView partial, TensorView sum) const;
 
  private:
-  std::vector<int64_t> agree_on_rows(LayerContext& ctx, int64_t rows) const;
+  ReusedVector<int64_t> agree_on_rows(LayerContext& ctx, int64_t rows) const;
 
   uint16_t layer_;
 };

@@ -1,6 +1,7 @@
 #include "moe/soft_router.h"
 
 #include "config/fields.h"
+#include "ops/host_values.h"
 
 namespace switchyard {
 
@@ -34,9 +35,11 @@ std::unique_ptr<Routing> SoftRouter::make_routing() const {
 void SoftRouter::number_slots(LayerContext& ctx, const TokenRows& tokens,
                               SlotRouting& routing) const {
   const int64_t slots = experts_ * slots_;  // of a sequence
-  const auto index = read_back_as<int64_t>(ctx, tokens.global_index);
-  std::vector<int32_t> expert;
-  std::vector<int64_t> slot_index;
+  const auto index = host_values<int64_t>(ctx, tokens.global_index);
+  ReusedVector<int32_t> expert;
+  ReusedVector<int64_t> slot_index;
+  expert.reserve(static_cast<size_t>(tokens.sequences * slots));
+  slot_index.reserve(static_cast<size_t>(tokens.sequences * slots));
   for (int64_t b = 0; b < tokens.sequences; ++b) {
     const int64_t sequence = index[static_cast<size_t>(b * tokens.length)] / tokens.length;
     for (int64_t n = 0; n < slots; ++n) {

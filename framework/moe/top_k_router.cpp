@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "config/fields.h"
+#include "ops/host_values.h"
 
 namespace switchyard {
 
@@ -111,7 +112,7 @@ void TopKRouter::balance(LayerContext& ctx, std::span<const int64_t> chosen) {
   const auto experts = static_cast<int64_t>(chosen.size());
   const auto update = [&](auto zero) {
     using T = decltype(zero);
-    std::vector<T> bias = read_back_as<T>(ctx, bias_->master());
+    ReusedVector<T> bias = host_values<T>(ctx, bias_->master());
     double sum = 0;
     for (size_t e = 0; e < bias.size(); ++e) {
       const int64_t excess = chosen[e] * experts - total;

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "config/fields.h"
-#include "ops/kernels.h"
+#include "ops/host_values.h"
 
 namespace switchyard {
 
@@ -62,11 +62,12 @@ void Adafactor::step(ExecContext& ctx, const UpdateStep& update) {
   const ScratchScope scope(ctx.scratch);
   const TensorView sums = ctx.scratch.allocate(DType::kFloat64, {tensors_, 2});
   update_moments(ctx, update, sums);
-  const auto local = read_back_as<double>(ctx, sums);
+  const auto local = host_values<double>(ctx, sums);
   const bool by_layer = options_.stacked_experts == AdafactorOptions::StackedExperts::kLayer;
-  const std::vector<Squares> layers = by_layer ? sum_layers(ctx, local) : std::vector<Squares>();
+  const ReusedVector<Squares> layers = by_layer ? sum_layers(ctx, local) : ReusedVector<Squares>();
 
-  std::vector<double> sizes;
+  ReusedVector<double> sizes;
+  sizes.reserve(static_cast<size_t>(tensors_));
   auto layer = layers.begin();
   for (const Slot& slot : slots_) {
     const double rate = update.learning_rate * slot.rule.learning_rate_scale;
@@ -111,11 +112,11 @@ void Adafactor::update_moments(ExecContext& ctx, const UpdateStep& update, Tenso
   }
 }
 
-std::vector<Adafactor::Squares> Adafactor::sum_layers(ExecContext& ctx,
-                                                      const std::vector<double>& local) const {
+ReusedVector<Adafactor::Squares> Adafactor::sum_layers(ExecContext& ctx,
+                                                       std::span<const double> local) const {
   // By slot and expert, of this rank and then of all ranks.
-  std::vector<double> mine;
-  std::vector<int64_t> totals;
+  ReusedVector<double> mine;
+  ReusedVector<int64_t> totals;
   size_t at = 0;
   for (const Slot& slot : slots_) {
     const auto size = static_cast<size_t>(2 * slot.count());
@@ -126,11 +127,11 @@ std::vector<Adafactor::Squares> Adafactor::sum_layers(ExecContext& ctx,
     }
     at += size;
   }
-  std::vector<Squares> layers(totals.size());
+  ReusedVector<Squares> layers(totals.size());
   if (layers.empty()) return layers;
 
   Collectives& group = *groups_.expert;
-  std::vector<int64_t> rows;  // experts of a rank, all slots together
+  ReusedVector<int64_t> rows;  // experts of a rank, all slots together
   int64_t all_rows = 0;
   for (int rank = 0; rank < group.size(); ++rank) {
     rows.push_back(0);
@@ -147,7 +148,7 @@ std::vector<Adafactor::Squares> Adafactor::sum_layers(ExecContext& ctx,
 
   // In the order of the experts, so that no layout changes a bit.
   size_t next = 0;
-  const auto all = read_back_as<double>(ctx, gathered);
+  const auto all = host_values<double>(ctx, gathered);
   for (int rank = 0; rank < group.size(); ++rank) {
     for (size_t i = 0; i < totals.size(); ++i) {
       const int64_t count = experts_of_rank(totals[i], group.size(), rank).count;

@@ -4,6 +4,7 @@
 // option. docs/semantics.md has the formula.
 #pragma once
 
+#include "base/reused_memory.h"
 #include "collectives/groups.h"
 #include "ops/update.h"
 #include "optim/optimizer.h"
@@ -62,7 +63,7 @@ class Adafactor : public Optimizer {
   void update_moments(ExecContext& ctx, const UpdateStep& update, TensorView sums);
   // The same sums over all experts of each layer, for the slots of experts, in their order: equal
   // bits on every rank and in every layout.
-  std::vector<Squares> sum_layers(ExecContext& ctx, const std::vector<double>& local) const;
+  ReusedVector<Squares> sum_layers(ExecContext& ctx, std::span<const double> local) const;
   double step_size(double learning_rate, const Squares& squares, int64_t elements) const;
 
   AdafactorOptions options_;

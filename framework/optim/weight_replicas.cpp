@@ -5,7 +5,7 @@
 #include <limits>
 #include <numeric>
 
-#include "ops/kernels.h"
+#include "ops/host_values.h"
 
 namespace switchyard {
 
@@ -72,7 +72,7 @@ void WeightReplicas::reduce(ExecContext& ctx, const Copies& copies) const {
     return;
   }
   const TensorView flat = sums.reshape({sums.elements()});
-  std::vector<int64_t> parts(static_cast<size_t>(copies.holders->size()), 0);
+  ReusedVector<int64_t> parts(static_cast<size_t>(copies.holders->size()), 0);
   parts[static_cast<size_t>(copies.owner)] = flat.elements();
   const TensorView part = copies.owned_here() ? flat : flat.rows(0, 0);
   copies.holders->reduce_scatter(ctx.stream, flat, parts, part)->wait();
@@ -113,8 +113,8 @@ double WeightReplicas::gradient_norm(ExecContext& ctx) const {
     first += weight.is_expert() ? weight.experts().total : 1;
   }
   world_.all_reduce(ctx.stream, squares, ReduceOp::kSum)->wait();
-  const auto all = read_back_as<double>(ctx, squares);
-  const bool left_out = ctx.ordered && read_back_as<int64_t>(ctx, ctx.ordered->refused).front() > 0;
+  const auto all = host_values<double>(ctx, squares);
+  const bool left_out = ctx.ordered && host_values<int64_t>(ctx, ctx.ordered->refused).front() > 0;
   return left_out ? std::numeric_limits<double>::infinity()
                   : std::sqrt(std::accumulate(all.begin(), all.end(), 0.0));
 }

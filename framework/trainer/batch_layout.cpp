@@ -10,12 +10,11 @@ Share BatchLayout::groups_of(int64_t micro_batch, int64_t rank) const {
   return {micro.begin + part.begin, micro.begin + part.end};
 }
 
-std::vector<int64_t> BatchLayout::boundaries(Share groups) const {
-  std::vector<int64_t> bounds;
+void BatchLayout::boundaries(Share groups, std::vector<int64_t>& bounds) const {
+  bounds.clear();
   for (int64_t group = groups.begin; group <= groups.end; ++group) {
     bounds.push_back(std::min(group * group_sequences, sequences));
   }
-  return bounds;
 }
 
 std::vector<int64_t> BatchLayout::idle_ranks() const {

@@ -20,8 +20,8 @@ struct BatchLayout {
   int64_t groups() const { return (sequences + group_sequences - 1) / group_sequences; }
   // The routing groups of one micro-batch on one rank; may be none.
   Share groups_of(int64_t micro_batch, int64_t rank) const;
-  // Their boundaries in sequences of the global batch, at least one entry.
-  std::vector<int64_t> boundaries(Share groups) const;
+  // Fills in their boundaries in sequences of the global batch, at least one entry.
+  void boundaries(Share groups, std::vector<int64_t>& bounds) const;
   // Ranks that never get a token.
   std::vector<int64_t> idle_ranks() const;
 };

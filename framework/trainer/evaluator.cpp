@@ -4,6 +4,7 @@
 
 #include "base/timer.h"
 #include "trainer/metrics.h"
+#include "trainer/rehearsal.h"
 
 namespace switchyard {
 
@@ -54,6 +55,12 @@ Evaluator::Evaluator(Kernels& kernels, const Groups& groups, Model& model,
   if (options.ordered) workspace_.order_sums(1, 1);  // no gradients: only sums of losses
 }
 
+void Evaluator::rehearse() {
+  BatchLayout layout = options_.layout;
+  layout.sequences = std::min(layout.sequences, options_.sequences);
+  switchyard::rehearse(workspace_, model_, source_, layout, false);
+}
+
 EvaluationRecord Evaluator::run(int64_t step) {
   return *run(step, [] { return false; });
 }
@@ -92,7 +99,7 @@ std::optional<EvaluationRecord> Evaluator::run(int64_t step, const std::function
   }
   record.loss = all_tokens > 0 ? all_loss / all_tokens : 0.0;
   record.target_tokens = static_cast<int64_t>(all_tokens);
-  record.layers = summarise_layers(world, model_.moe_layers());
+  LayerSummary().fill(world, model_.moe_layers(), record.layers);
   record.dropped_share = dropped_share(record.layers);
   record.seconds = timer.seconds();
   return record;

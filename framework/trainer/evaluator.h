@@ -27,6 +27,10 @@ class Evaluator {
   Evaluator(Kernels& kernels, const Groups& groups, Model& model, const TokenSource& source,
             const Options& options);
 
+  // Sizes its arenas before the first evaluation, see rehearsal.h. Every rank calls it.
+  void rehearse();
+  const Workspace& workspace() const { return workspace_; }
+
   // Every rank calls it; the same record on each.
   //   step  updates made so far, for the record
   EvaluationRecord run(int64_t step);

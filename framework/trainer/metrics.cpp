@@ -6,7 +6,7 @@
 
 namespace switchyard {
 
-static void reduce(Collectives& world, std::vector<double>& values, ReduceOp op) {
+static void reduce(Collectives& world, std::span<double> values, ReduceOp op) {
   InlineStream stream;
   const TensorView view(values.data(), DType::kFloat64, {static_cast<int64_t>(values.size())});
   if (!values.empty()) world.all_reduce(stream, view, op)->wait();
@@ -14,8 +14,12 @@ static void reduce(Collectives& world, std::vector<double>& values, ReduceOp op)
 
 std::vector<double> sum_over_ranks(Collectives& world, const std::vector<double>& values) {
   std::vector<double> sums = values;
-  reduce(world, sums, ReduceOp::kSum);
+  add_up_over_ranks(world, sums);
   return sums;
+}
+
+void add_up_over_ranks(Collectives& world, std::span<double> values) {
+  reduce(world, values, ReduceOp::kSum);
 }
 
 static double sum(const std::vector<double>& values) {
@@ -28,6 +32,9 @@ static void describe_load(const MoeObservation& seen, LayerRecord& record) {
   const auto experts = static_cast<double>(seen.chosen.size());
   const double mean = sum(seen.chosen) / experts;
   double squares = 0;
+  record.load.clear();
+  record.max_over_mean_load = 0;
+  record.dead_experts = 0;
   for (double count : seen.chosen) {
     record.load.push_back(static_cast<int64_t>(count));
     record.max_over_mean_load = std::max(record.max_over_mean_load, ratio(count, mean));
@@ -37,13 +44,13 @@ static void describe_load(const MoeObservation& seen, LayerRecord& record) {
   record.load_variation = ratio(std::sqrt(squares / experts), mean);
 }
 
-static LayerRecord summarise(const MoeLayer& layer, const MoeObservation& seen) {
-  LayerRecord record;
+static void summarise(const MoeLayer& layer, const MoeObservation& seen, LayerRecord& record) {
   record.name = layer.name();
   describe_load(seen, record);
   const double choices = sum(seen.chosen);
   const double choices_of_rank_k =
       ratio(choices, static_cast<double>(seen.dropped_by_choice.size()));
+  record.dropped_by_choice.clear();
   for (double dropped : seen.dropped_by_choice) {
     record.dropped_by_choice.push_back(ratio(dropped, choices_of_rank_k));
   }
@@ -51,6 +58,7 @@ static LayerRecord summarise(const MoeLayer& layer, const MoeObservation& seen) 
   record.weight_lost_share = ratio(seen.weight_lost, seen.weight);
   record.router_entropy = ratio(seen.entropy, seen.tokens);
   record.top_probability = ratio(seen.top_probability, seen.tokens);
+  record.load_by_label.clear();
   for (size_t first = 0; first < seen.chosen_by_label.size(); first += seen.chosen.size()) {
     const auto begin = seen.chosen_by_label.begin() + static_cast<int64_t>(first);
     record.load_by_label.emplace_back(begin, begin + static_cast<int64_t>(seen.chosen.size()));
@@ -63,32 +71,29 @@ static LayerRecord summarise(const MoeLayer& layer, const MoeObservation& seen) 
   record.rows_exchanged = static_cast<int64_t>(seen.rows_sent);
   record.bytes_exchanged = static_cast<int64_t>(seen.bytes_sent);
   record.bytes_exchanged_again = static_cast<int64_t>(seen.bytes_sent_again);
-  return record;
 }
 
-std::vector<LayerRecord> summarise_layers(Collectives& world,
-                                          const std::vector<MoeLayer*>& layers) {
-  std::vector<double> packed, most_rows;
-  for (MoeLayer* layer : layers) {
-    const std::vector<double> one = layer->observation().pack();
-    packed.insert(packed.end(), one.begin(), one.end());
-    most_rows.push_back(layer->observation().rows_computed);
+void LayerSummary::fill(Collectives& world, const std::vector<MoeLayer*>& layers,
+                        std::vector<LayerRecord>& records) {
+  packed_.clear();
+  most_rows_.clear();
+  ends_.clear();
+  for (const MoeLayer* layer : layers) {
+    layer->observation().append_to(packed_);
+    ends_.push_back(packed_.size());
+    most_rows_.push_back(layer->observation().rows_computed);
   }
-  reduce(world, packed, ReduceOp::kSum);
-  reduce(world, most_rows, ReduceOp::kMax);
+  reduce(world, packed_, ReduceOp::kSum);
+  reduce(world, most_rows_, ReduceOp::kMax);
 
-  std::vector<LayerRecord> records;
-  size_t next = 0;
+  records.resize(layers.size());
   for (size_t i = 0; i < layers.size(); ++i) {
-    MoeObservation seen = layers[i]->observation();
-    const size_t length = seen.pack().size();
-    seen.unpack({packed.begin() + static_cast<int64_t>(next),
-                 packed.begin() + static_cast<int64_t>(next + length)});
-    next += length;
-    records.push_back(summarise(*layers[i], seen));
-    records.back().rank_imbalance = ratio(most_rows[i] * world.size(), seen.rows_computed);
+    const size_t begin = i == 0 ? 0 : ends_[i - 1];
+    seen_ = layers[i]->observation();
+    seen_.unpack(std::span(packed_).subspan(begin, ends_[i] - begin));
+    summarise(*layers[i], seen_, records[i]);
+    records[i].rank_imbalance = ratio(most_rows_[i] * world.size(), seen_.rows_computed);
   }
-  return records;
 }
 
 double dropped_share(const std::vector<LayerRecord>& layers) {

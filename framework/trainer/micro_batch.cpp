@@ -8,16 +8,23 @@
 namespace switchyard {
 
 MicroBatch::MicroBatch(const TokenSource& source, const BatchLayout& layout, int64_t micro_batch,
-                       int64_t rank, int64_t first_sample)
-    : group_sequences_(layout.group_sequences),
-      groups_of_global_batch_(layout.groups()),
-      causal_(source.causal()) {
-  sequence_bounds_ = layout.boundaries(layout.groups_of(micro_batch, rank));
+                       int64_t rank, int64_t first_sample) {
+  fill(source, layout, micro_batch, rank, first_sample);
+}
+
+void MicroBatch::fill(const TokenSource& source, const BatchLayout& layout, int64_t micro_batch,
+                      int64_t rank, int64_t first_sample) {
+  group_sequences_ = layout.group_sequences;
+  groups_of_global_batch_ = layout.groups();
+  causal_ = source.causal();
+  target_tokens_ = real_tokens_ = 0;
+  targets_.clear();
+  layout.boundaries(layout.groups_of(micro_batch, rank), sequence_bounds_);
   first_sequence_ = sequence_bounds_.front();
   for (int64_t& bound : sequence_bounds_) bound -= first_sequence_;
-  std::vector<int64_t> indices(static_cast<size_t>(sequence_bounds_.back()));
-  std::iota(indices.begin(), indices.end(), first_sample + first_sequence_);
-  source.fill(indices, samples_);
+  sample_numbers_.resize(static_cast<size_t>(sequence_bounds_.back()));
+  std::iota(sample_numbers_.begin(), sample_numbers_.end(), first_sample + first_sequence_);
+  source.fill(sample_numbers_, samples_);
   set_groups(decoder_, source.targets_width());
   if (causal_) {
     fill_decoder_alone();
@@ -30,11 +37,17 @@ MicroBatch::MicroBatch(const TokenSource& source, const BatchLayout& layout, int
 
 void MicroBatch::set_groups(Side& side, int64_t length) {
   side.length = length;
+  side.group_offsets.clear();
   for (int64_t bound : sequence_bounds_) side.group_offsets.push_back(bound * length);
 }
 
 void MicroBatch::set_segments(Side& side, const std::vector<int32_t>& segment) {
   side.segment = segment;
+  side.position.clear();
+  side.label.clear();
+  side.real.clear();
+  side.global_index.resize(segment.size());
+  std::iota(side.global_index.begin(), side.global_index.end(), first_sequence_ * side.length);
   for (size_t i = 0; i < segment.size(); ++i) {
     const int64_t row = static_cast<int64_t>(i) / side.length;
     const bool goes_on = static_cast<int64_t>(i) % side.length != 0 && segment[i] == segment[i - 1];
@@ -56,6 +69,7 @@ void MicroBatch::fill_encoder() {
 // before it; a position is real where its target is.
 void MicroBatch::fill_decoder(int32_t start) {
   const auto length = static_cast<size_t>(decoder_.length);
+  decoder_.ids.clear();
   set_segments(decoder_, samples_.targets_segment);
   for (size_t i = 0; i < samples_.targets.size(); ++i) {
     const int32_t segment = decoder_.segment[i];
@@ -82,12 +96,10 @@ void MicroBatch::fill_decoder_alone() {
 }
 
 TokenRows MicroBatch::upload_side(LayerContext& ctx, const Side& side, bool with_segments) const {
-  std::vector<int64_t> global_index(side.ids.size());
-  std::iota(global_index.begin(), global_index.end(), first_sequence_ * side.length);
   TokenRows rows{.sequences = sequences(),
                  .length = side.length,
                  .ids = to_device(ctx, side.ids),
-                 .global_index = to_device(ctx, global_index),
+                 .global_index = to_device(ctx, side.global_index),
                  .real = to_device(ctx, side.real),
                  .position = to_device(ctx, side.position),
                  .packed = samples_.packed,

@@ -1,5 +1,5 @@
 // A rank's part of a micro-batch: samples turned into what a model reads, on the host, then on the
-// device.
+// device. Filled again, it keeps its memory.
 #pragma once
 
 #include <vector>
@@ -12,10 +12,15 @@ namespace switchyard {
 
 class MicroBatch {
  public:
+  // Without sequences until fill() is called.
+  MicroBatch() = default;
   // Takes sequences [b0, b1) of the global batch, for the group boundaries b0 .. b1 in sequences.
   //   first_sample  sample number of the global batch's sequence 0
   MicroBatch(const TokenSource& source, const BatchLayout& layout, int64_t micro_batch,
              int64_t rank, int64_t first_sample);
+  // The same of another global batch.
+  void fill(const TokenSource& source, const BatchLayout& layout, int64_t micro_batch, int64_t rank,
+            int64_t first_sample);
 
   int64_t target_tokens() const { return target_tokens_; }  // that carry loss
   int64_t real_tokens() const { return real_tokens_; }      // that encoder and decoder read
@@ -31,6 +36,7 @@ class MicroBatch {
     std::vector<int32_t> ids;
     std::vector<uint8_t> real;
     std::vector<int32_t> segment, position, label;
+    std::vector<int64_t> global_index;
     std::vector<int64_t> group_offsets;
     int64_t length = 0;
   };
@@ -42,9 +48,10 @@ class MicroBatch {
   void set_segments(Side& side, const std::vector<int32_t>& segment);
 
   TokenBatch samples_;
+  std::vector<int64_t> sample_numbers_;
   int64_t first_sequence_ = 0, group_sequences_ = 1, groups_of_global_batch_ = 0;
   std::vector<int64_t> sequence_bounds_;  // of this rank's groups, from 0
-  bool causal_;                           // the encoder has no rows then
+  bool causal_ = false;                   // the encoder has no rows then
   Side encoder_, decoder_;
   std::vector<int32_t> targets_;
   int64_t target_tokens_ = 0, real_tokens_ = 0;

@@ -5,7 +5,8 @@
 #include <numeric>
 
 #include "base/timer.h"
-#include "trainer/metrics.h"
+#include "ops/host_values.h"
+#include "trainer/rehearsal.h"
 
 namespace switchyard {
 
@@ -15,7 +16,8 @@ TrainStep::TrainStep(const TrainingParts& parts, const Options& options)
       weights_(parts.model.weights()),
       replicas_(parts.groups, weights_, options.shard_updates),
       moe_layers_(parts.model.moe_layers()),
-      workspace_(parts.kernels, parts.groups, options.seed) {
+      workspace_(parts.kernels, parts.groups, options.seed),
+      model_decisions_(parts.model.decisions()) {
   if (options.ordered) {
     const int64_t longest =
         std::max<int64_t>(parts.source.inputs_width(), parts.source.targets_width());
@@ -26,56 +28,74 @@ TrainStep::TrainStep(const TrainingParts& parts, const Options& options)
   }
 }
 
-StepRecord TrainStep::run(int64_t number) {
+void TrainStep::rehearse() {
+  switchyard::rehearse(workspace_, parts_.model, parts_.source, options_.layout, true);
+  if (!needs_global_loads_ || options_.layout.micro_batches == 1) return;
+  Workspace::Sizes sizes = workspace_.capacities();
+  sizes.decisions *= options_.layout.micro_batches;  // of all of them, once they are counted
+  workspace_.resize(sizes);
+}
+
+const StepRecord& TrainStep::run(int64_t number) {
   const Timer timer;
-  StepRecord record = accumulate(number);
+  StepRecord& record = accumulate(number);
   update(number, record);
   record.seconds = timer.seconds();
   return record;
 }
 
-StepRecord TrainStep::accumulate(int64_t number) {
+// But for the memory of its lists.
+static void forget_last_step(StepRecord& record) {
+  std::vector<LayerRecord> layers = std::move(record.layers);
+  record = {};
+  record.layers = std::move(layers);
+}
+
+StepRecord& TrainStep::accumulate(int64_t number) {
   Collectives& world = *parts_.groups.world;
   const BatchLayout& layout = options_.layout;
-  std::vector<MicroBatch> batches;
-  double target_tokens = 0, real_tokens = 0;
-  for (int64_t micro = 0; micro < layout.micro_batches; ++micro) {
-    batches.emplace_back(parts_.source, layout, micro, world.rank(), number * layout.sequences);
-    target_tokens += static_cast<double>(batches.back().target_tokens());
-    real_tokens += static_cast<double>(batches.back().real_tokens());
+  double totals[] = {0, 0};  // tokens: targets, real ones
+  batches_.resize(static_cast<size_t>(layout.micro_batches));
+  for (size_t micro = 0; micro < batches_.size(); ++micro) {
+    batches_[micro].fill(parts_.source, layout, static_cast<int64_t>(micro), world.rank(),
+                         number * layout.sequences);
+    totals[0] += static_cast<double>(batches_[micro].target_tokens());
+    totals[1] += static_cast<double>(batches_[micro].real_tokens());
   }
   // Known before the first backward: the gradient convention divides by the global batch's targets.
-  const std::vector<double> totals = sum_over_ranks(world, {target_tokens, real_tokens});
+  add_up_over_ranks(world, totals);
   if (totals[0] == 0) throw InputError("a global batch without any target token");
 
   workspace_.begin_step();
   for (Weight* weight : weights_) weight->begin_step();
   for (MoeLayer* layer : moe_layers_) layer->observation().clear();
-  StepRecord record;
-  std::vector<Decisions> decisions;
-  if (needs_global_loads_ && batches.size() > 1) {
+  StepRecord& record = record_;
+  forget_last_step(record);
+  const bool counts_first = needs_global_loads_ && batches_.size() > 1;
+  if (counts_first) {
     const Timer timer;
-    decisions = count_loads(number, batches);
+    count_loads(number);
     record.counting_seconds = timer.seconds();
   }
   LossSums sums;
-  for (size_t i = 0; i < batches.size(); ++i) {
-    const Decisions* decided = decisions.empty() ? nullptr : &decisions[i];
-    run_micro_batch(number, batches[i], 1.0 / totals[0], decided, sums);
+  for (size_t i = 0; i < batches_.size(); ++i) {
+    const Decisions* decided = counts_first ? &decided_[i] : nullptr;
+    run_micro_batch(number, batches_[i], 1.0 / totals[0], decided, sums);
   }
   workspace_.release();
   LayerContext ctx = workspace_.context(true, number);
   replicas_.reduce_gradients(ctx);
 
   record.step = number + 1;
-  const std::vector<double> job_sums = sum_over_ranks(
-      world, {sums.cross_entropy, sums.output_z, static_cast<double>(workspace_.flops().count())});
+  double job_sums[] = {sums.cross_entropy, sums.output_z,
+                       static_cast<double>(workspace_.flops().count())};
+  add_up_over_ranks(world, job_sums);
   record.loss = job_sums[0] / totals[0];
   record.output_z = job_sums[1] / totals[0];
   record.flops = static_cast<int64_t>(job_sums[2]);
   record.target_tokens = static_cast<int64_t>(totals[0]);
   record.tokens = static_cast<int64_t>(totals[1]);
-  record.layers = summarise_layers(world, moe_layers_);
+  summary_.fill(world, moe_layers_, record.layers);
   for (const LayerRecord& layer : record.layers) {
     record.load_balance += layer.load_balance;
     record.router_z += layer.router_z;
@@ -87,44 +107,44 @@ StepRecord TrainStep::accumulate(int64_t number) {
   return record;
 }
 
-std::vector<TrainStep::Decisions> TrainStep::count_loads(int64_t number,
-                                                         const std::vector<MicroBatch>& batches) {
-  std::vector<Decisions> all;
-  for (const MicroBatch& batch : batches) {
+void TrainStep::count_loads(int64_t number) {
+  decided_.resize(batches_.size());
+  for (size_t i = 0; i < batches_.size(); ++i) {
     LayerContext ctx = workspace_.context(true, number);
-    const ModelBatch on_device = batch.upload_to(ctx);
+    const ModelBatch on_device = batches_[i].upload_to(ctx);
     parts_.model.route(ctx, on_device);
     parts_.model.observe(ctx, on_device);
-    Decisions& of_batch = all.emplace_back();
-    for (const MoeDecisions* decisions : parts_.model.decisions()) of_batch.push_back(*decisions);
+    decided_[i].clear();
+    for (const MoeDecisions* decisions : model_decisions_) decided_[i].push_back(*decisions);
     workspace_.release_activations();
   }
   share_loads(number);
-  return all;
 }
 
 void TrainStep::share_loads(int64_t number) {
-  std::vector<double> loads;
+  loads_.clear();
   for (const MoeLayer* layer : moe_layers_) {
     const MoeObservation& seen = layer->observation();
-    loads.push_back(seen.tokens);
-    loads.insert(loads.end(), seen.chosen.begin(), seen.chosen.end());
+    loads_.push_back(seen.tokens);
+    loads_.insert(loads_.end(), seen.chosen.begin(), seen.chosen.end());
   }
   // Whole numbers far below 2^53: exact in any order.
-  loads = sum_over_ranks(*parts_.groups.world, loads);
-  auto next = loads.begin();
+  add_up_over_ranks(*parts_.groups.world, loads_);
+  auto next = loads_.begin();
   for (MoeLayer* layer : moe_layers_) {
-    GlobalLoad load{.step = static_cast<uint32_t>(number), .tokens = static_cast<int64_t>(*next++)};
+    load_.step = static_cast<uint32_t>(number);
+    load_.tokens = static_cast<int64_t>(*next++);
+    load_.chosen.clear();
     for (size_t e = 0; e < layer->observation().chosen.size(); ++e) {
-      load.chosen.push_back(static_cast<int64_t>(*next++));
+      load_.chosen.push_back(static_cast<int64_t>(*next++));
     }
-    layer->set_global_load(std::move(load));
+    layer->set_global_load(load_);
   }
 }
 
 // Of losses float64 [T].
 static double sum_by_leaf(LayerContext& ctx, TensorView losses, LeafOffsets leaves) {
-  const auto values = read_back_as<double>(ctx, losses);
+  const auto values = host_values<double>(ctx, losses);
   double sum = 0;
   for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
     const double of_leaf =
@@ -140,8 +160,7 @@ void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double 
   const ModelBatch on_device = batch.upload_to(ctx);
   if (decided != nullptr) {
     ctx.replay = true;
-    const std::vector<MoeDecisions*> decisions = parts_.model.decisions();
-    for (size_t i = 0; i < decisions.size(); ++i) *decisions[i] = (*decided)[i];
+    for (size_t i = 0; i < decided->size(); ++i) *model_decisions_[i] = (*decided)[i];
   }
   const TensorView losses = parts_.model.forward(ctx, on_device, gradient_scale);
   if (decided == nullptr) {

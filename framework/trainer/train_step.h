@@ -11,6 +11,7 @@
 #include "optim/schedule.h"
 #include "optim/weight_replicas.h"
 #include "report/records.h"
+#include "trainer/metrics.h"
 #include "trainer/micro_batch.h"
 #include "trainer/workspace.h"
 
@@ -40,15 +41,18 @@ class TrainStep {
   };
   TrainStep(const TrainingParts& parts, const Options& options);
 
-  // Every rank calls it. Returns the same record on every rank.
+  // Every rank calls it. Returns the same record on every rank, valid until the next step.
   //   number  0 for the first update of the run
-  StepRecord run(int64_t number);
+  const StepRecord& run(int64_t number);
 
   // The two halves of run, for those who compare gradients: accumulate leaves summed gradients in
   // the weights, update applies them.
-  StepRecord accumulate(int64_t number);
+  StepRecord& accumulate(int64_t number);
   void update(int64_t number, StepRecord& record);
 
+  // Sizes its arenas before the first step, see rehearsal.h. Every rank calls it.
+  void rehearse();
+  const Workspace& workspace() const { return workspace_; }
   size_t workspace_bytes() const { return workspace_.capacity_bytes(); }
   size_t saved_high_water_bytes() const { return workspace_.saved_high_water_bytes(); }
 
@@ -59,7 +63,8 @@ class TrainStep {
   };
   using Decisions = std::vector<MoeDecisions>;  // of every mixture, for one micro-batch
 
-  std::vector<Decisions> count_loads(int64_t number, const std::vector<MicroBatch>& batches);
+  // Fills decided_, by micro-batch.
+  void count_loads(int64_t number);
   // Sums what the mixtures saw of the global batch over all ranks, for their losses.
   void share_loads(int64_t number);
   //   decided  of an earlier forward, to be replayed; null: to be made
@@ -73,6 +78,14 @@ class TrainStep {
   std::vector<MoeLayer*> moe_layers_;
   bool needs_global_loads_ = false;
   Workspace workspace_;
+  // Of one step; the next one uses their memory.
+  std::vector<MicroBatch> batches_;
+  std::vector<MoeDecisions*> model_decisions_;  // the model's own, of the current micro-batch
+  std::vector<Decisions> decided_;
+  std::vector<double> loads_;
+  GlobalLoad load_;
+  LayerSummary summary_;
+  StepRecord record_;
 };
 
 }  // namespace switchyard

@@ -42,7 +42,7 @@ Trainer::Ending Trainer::train(Progress progress) {
   while (progress.steps < options_.steps) {
     checkpoints_.poll();
     if (stop_.agreed() != 0) return stop_early(progress);
-    const StepRecord record = step_.run(progress.steps);
+    const StepRecord& record = step_.run(progress.steps);
     progress.steps = record.step;
     if (!record.skipped) progress.target_tokens += record.target_tokens;
     for (MetricSink* sink : sinks_) sink->step(record);

@@ -55,7 +55,7 @@ RankRun::Step RankRun::step(int64_t number, const Snapshot* reference) {
   HookedRank rank{parts_, ctx, number};
   hooks_->before_step(rank);
   tap_.begin_step(number, reference);
-  StepRecord record = step_.accumulate(number);
+  StepRecord& record = step_.accumulate(number);
   hooks_->before_update(rank);
 
   Step step{.items = tap_.take_choices(), .learning_rate = 0};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/random.h"
+#include "base/reused_memory.h"
 #include "data/token_source.h"
 
 namespace switchyard::test {
@@ -31,14 +32,15 @@ class RandomSource : public TokenSource {
   }
 
  private:
-  std::vector<int32_t> ids(uint32_t sample, uint32_t side, int width, int least) const {
+  ReusedVector<int32_t> ids(uint32_t sample, uint32_t side, int width, int least) const {
     const RandomKey key{.seed = 99};
     const auto below = [&](uint32_t element, int count) {
       return static_cast<int>(random_uniform(key, sample, side, element) *
                               static_cast<float>(count));
     };
     const int length = least == 0 ? 0 : 1 + below(1000, width);
-    std::vector<int32_t> drawn;
+    ReusedVector<int32_t> drawn;
+    drawn.reserve(static_cast<size_t>(width));
     for (int i = 0; i < length; ++i) {
       drawn.push_back(1 + below(static_cast<uint32_t>(i), vocabulary_.size - 1));
     }

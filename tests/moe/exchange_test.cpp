@@ -337,7 +337,7 @@ TEST(Exchange, NoticesARankThatSendsAnotherNumberOfRows) {
   run_threaded_ranks(3, [&](Collectives& world) {
     ExchangeRank rank(random_case(7, 1, 8, 2), {}, world, 3);
     const ExchangePlan plan = rank.agree();
-    if (world.rank() == 0) expected = plan.traffic[0].at(1, 2);
+    if (world.rank() == 0) expected = plan.rows_at(0, 1, 2);
   });
   ASSERT_GT(expected, 0);
   expect_rank_error(
@@ -346,7 +346,7 @@ TEST(Exchange, NoticesARankThatSendsAnotherNumberOfRows) {
        "layer encoder.block.3, step 11, rows to experts, part 0"},
       [](ExchangeRank& rank, bool astray) {
         ExchangePlan plan = rank.agree();
-        if (astray) plan.traffic[0].at(1, 2) -= 1;
+        if (astray) plan.rows_at(0, 1, 2) -= 1;
         rank.send(plan);
       });
 }

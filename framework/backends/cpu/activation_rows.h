@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <type_traits>
-#include <vector>
 
 #include "backends/cpu/sgemm.h"
 #include "backends/cpu/vector_loops.h"
 #include "base/check.h"
+#include "base/reused_memory.h"
 #include "tensor/bfloat16.h"
 
 namespace switchyard::cpu {
@@ -74,7 +74,7 @@ class RowBuffer {
   float* data() { return floats_.data(); }
 
  private:
-  std::vector<float> floats_;
+  ReusedVector<float> floats_;
 };
 
 // body(first, n) over [begin, end), in parts that are read and written through buffers of kStrip

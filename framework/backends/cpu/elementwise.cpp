@@ -1,10 +1,12 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
 #include "backends/cpu/ordered_gradient.h"
+#include "base/reused_memory.h"
 
 namespace switchyard {
 namespace {
@@ -219,11 +221,11 @@ void CpuKernels::embedding_gradient(ExecContext& ctx, TensorView ids_view, Tenso
 void CpuKernels::ordered_embedding_gradient(ExecContext& ctx, const int32_t* ids,
                                             TensorView dy_view, LeafOffsets leaves, Weight& table) {
   const int64_t columns = dy_view.shape()[1], tokens = dy_view.shape()[0];
-  std::vector<int32_t> order(static_cast<size_t>(tokens));  // by leaf, id and token
+  ReusedVector<int32_t> order(static_cast<size_t>(tokens));  // by leaf, id and token
   std::iota(order.begin(), order.end(), 0);
   for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
-    std::stable_sort(order.begin() + leaves[leaf], order.begin() + leaves[leaf + 1],
-                     [&](int32_t a, int32_t b) { return ids[a] < ids[b]; });
+    std::sort(order.begin() + leaves[leaf], order.begin() + leaves[leaf + 1],
+              [&](int32_t a, int32_t b) { return std::pair(ids[a], a) < std::pair(ids[b], b); });
   }
   cpu::OrderedGradient sums(ctx, table, loops_, team_);
   constexpr int64_t kLine = 16;
@@ -233,7 +235,7 @@ void CpuKernels::ordered_embedding_gradient(ExecContext& ctx, const int32_t* ids
     team_.ranges((columns + kLine - 1) / kLine, kLine * tokens, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * kLine, width = std::min(columns, end * kLine) - first;
       cpu::RowBuffer<T> buffer(width);
-      std::vector<float> partial(static_cast<size_t>(width));
+      ReusedVector<float> partial(static_cast<size_t>(width));
       for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
         for (int64_t i = leaves[leaf]; i < leaves[leaf + 1]; ++i) {
           const int32_t token = order[static_cast<size_t>(i)], id = ids[token];
@@ -287,7 +289,7 @@ void CpuKernels::distance_bias_gradient(ExecContext& ctx, TensorView dbias, Tens
     return;
   }
   cpu::OrderedGradient sums(ctx, table, loops_, team_);
-  std::vector<float> partial(static_cast<size_t>(buckets * heads));
+  ReusedVector<float> partial(static_cast<size_t>(buckets * heads));
   for (int64_t leaf = 0; leaf < leaves; ++leaf) {
     std::fill(partial.begin(), partial.end(), 0.0f);
     add_leaf(leaf, partial.data());

@@ -2,10 +2,10 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <vector>
 
 #include "backends/cpu/choosing.h"
 #include "backends/cpu/cpu_kernels.h"
+#include "base/reused_memory.h"
 
 namespace switchyard {
 namespace {
@@ -21,9 +21,9 @@ void CpuKernels::keep_best_groups(ExecContext&, TensorView scores_view, int64_t 
                                   int64_t top, int64_t each, TensorView masked_view) {
   const int64_t experts = scores_view.shape()[1], size = experts / expert_groups;
   team_.ranges(scores_view.shape()[0], 4 * experts, [&](int64_t begin, int64_t end) {
-    std::vector<float> of_group(static_cast<size_t>(expert_groups));
-    std::vector<int32_t> best(static_cast<size_t>(std::max(each, top)));
-    std::vector<bool> kept(of_group.size());
+    ReusedVector<float> of_group(static_cast<size_t>(expert_groups));
+    ReusedVector<int32_t> best(static_cast<size_t>(std::max(each, top)));
+    ReusedVector<uint8_t> kept(of_group.size());
     for (int64_t t = begin; t < end; ++t) {
       const float* scores = scores_view.data<float>() + t * experts;
       float* masked = masked_view.data<float>() + t * experts;
@@ -34,13 +34,13 @@ void CpuKernels::keep_best_groups(ExecContext&, TensorView scores_view, int64_t 
         of_group[static_cast<size_t>(i)] = sum;
       }
       cpu::choose_largest(of_group.data(), expert_groups, top, best.data());
-      kept.assign(kept.size(), false);
+      kept.assign(kept.size(), 0);
       for (int64_t i = 0; i < top; ++i) {
-        kept[static_cast<size_t>(best[static_cast<size_t>(i)])] = true;
+        kept[static_cast<size_t>(best[static_cast<size_t>(i)])] = 1;
       }
       for (int64_t e = 0; e < experts; ++e) {
-        masked[e] =
-            kept[static_cast<size_t>(e / size)] ? scores[e] : std::numeric_limits<float>::lowest();
+        masked[e] = kept[static_cast<size_t>(e / size)] != 0 ? scores[e]
+                                                             : std::numeric_limits<float>::lowest();
       }
     }
   });
@@ -100,35 +100,40 @@ namespace {
 
 // One group's tokens in, and the logarithms of what scales their rows and columns.
 struct Balanced {
-  std::vector<int64_t> tokens;  // [n]
-  std::vector<double> logits;   // [n, E]
-  std::vector<double> row;      // [n]
-  std::vector<double> column;   // [E]
+  int64_t count = 0;          // n
+  size_t experts = 0;         // E
+  int64_t* tokens = nullptr;  // [n]
+  double* logits = nullptr;   // [n, E]
+  double* row = nullptr;      // [n]
+  double* column = nullptr;   // [E]
+  double* largest = nullptr;  // [E], work space, as the next
+  double* sum = nullptr;      // [E]
 };
 
 // column = ln(n / E) - ln sum exp(logits + row) over the tokens.
-void balance_columns(Balanced& group) {
-  const size_t experts = group.column.size();
-  std::vector<double> largest(experts, -std::numeric_limits<double>::infinity()), sum(experts, 0.0);
-  for (size_t i = 0; i < group.tokens.size(); ++i) {
-    const double* logits = group.logits.data() + i * experts;
+void balance_columns(const Balanced& group) {
+  const size_t experts = group.experts;
+  double *largest = group.largest, *sum = group.sum;
+  std::fill_n(largest, experts, -std::numeric_limits<double>::infinity());
+  std::fill_n(sum, experts, 0.0);
+  for (int64_t i = 0; i < group.count; ++i) {
+    const double* logits = group.logits + static_cast<size_t>(i) * experts;
     for (size_t e = 0; e < experts; ++e)
       largest[e] = std::max(largest[e], logits[e] + group.row[i]);
   }
-  for (size_t i = 0; i < group.tokens.size(); ++i) {
-    const double* logits = group.logits.data() + i * experts;
+  for (int64_t i = 0; i < group.count; ++i) {
+    const double* logits = group.logits + static_cast<size_t>(i) * experts;
     for (size_t e = 0; e < experts; ++e) sum[e] += std::exp(logits[e] + group.row[i] - largest[e]);
   }
-  const double share =
-      std::log(static_cast<double>(group.tokens.size()) / static_cast<double>(experts));
+  const double share = std::log(static_cast<double>(group.count) / static_cast<double>(experts));
   for (size_t e = 0; e < experts; ++e) group.column[e] = share - largest[e] - std::log(sum[e]);
 }
 
 // row = -ln sum exp(logits + column) over the experts.
-void balance_rows(Balanced& group) {
-  const size_t experts = group.column.size();
-  for (size_t i = 0; i < group.tokens.size(); ++i) {
-    const double* logits = group.logits.data() + i * experts;
+void balance_rows(const Balanced& group) {
+  const size_t experts = group.experts;
+  for (int64_t i = 0; i < group.count; ++i) {
+    const double* logits = group.logits + static_cast<size_t>(i) * experts;
     double largest = -std::numeric_limits<double>::infinity(), sum = 0;
     for (size_t e = 0; e < experts; ++e) largest = std::max(largest, logits[e] + group.column[e]);
     for (size_t e = 0; e < experts; ++e) sum += std::exp(logits[e] + group.column[e] - largest);
@@ -145,31 +150,48 @@ void CpuKernels::sinkhorn(ExecContext& ctx, TensorView logits_view, TensorView m
   const uint8_t* mask = cpu::mask_of(mask_view);
   float* assignment = assignment_view.data<float>();
   fill_zero(ctx, assignment_view);
-  const auto balance = [&](size_t g) {
-    Balanced group;
-    for (int64_t t = groups[g]; t < groups[g + 1]; ++t) {
+  const int64_t tokens = logits_view.shape()[0];
+  const int64_t group_count = static_cast<int64_t>(groups.size()) - 1;
+  const ScratchScope scope(ctx.scratch);
+  const auto doubles = [&](const Shape& shape) {
+    return ctx.scratch.allocate(DType::kFloat64, shape).data<double>();
+  };
+  auto* token_numbers = ctx.scratch.allocate(DType::kInt64, {tokens}).data<int64_t>();
+  double *all_logits = doubles({tokens, experts}), *rows = doubles({tokens});
+  double* of_experts = doubles({group_count, 3, experts});
+  const auto balance = [&](int64_t g) {
+    const int64_t first = groups[static_cast<size_t>(g)], end = groups[static_cast<size_t>(g) + 1];
+    double* columns = of_experts + g * 3 * experts;
+    Balanced group{.experts = static_cast<size_t>(experts),
+                   .tokens = token_numbers + first,
+                   .logits = all_logits + first * experts,
+                   .row = rows + first,
+                   .column = columns,
+                   .largest = columns + experts,
+                   .sum = columns + 2 * experts};
+    for (int64_t t = first; t < end; ++t) {
       if (!cpu::is_in(mask, t)) continue;
-      group.tokens.push_back(t);
-      group.logits.insert(group.logits.end(), logits + t * experts, logits + (t + 1) * experts);
+      group.tokens[group.count] = t;
+      group.row[group.count] = 0;
+      std::copy_n(logits + t * experts, experts, group.logits + group.count * experts);
+      ++group.count;
     }
-    if (group.tokens.empty()) return;
-    group.row.resize(group.tokens.size(), 0.0);
-    group.column.resize(static_cast<size_t>(experts), 0.0);
+    if (group.count == 0) return;
+    std::fill_n(group.column, experts, 0.0);
     for (int64_t i = 0; i < iterations; ++i) {
       balance_columns(group);
       balance_rows(group);
     }
-    const double* from = group.logits.data();
-    for (size_t i = 0; i < group.tokens.size(); ++i) {
+    const double* from = group.logits;
+    for (int64_t i = 0; i < group.count; ++i) {
       float* to = assignment + group.tokens[i] * experts;
-      for (size_t e = 0; e < group.column.size(); ++e) {
+      for (int64_t e = 0; e < experts; ++e) {
         to[e] = static_cast<float>(std::exp(*from++ + group.row[i] + group.column[e]));
       }
     }
   };
-  const int64_t group_count = static_cast<int64_t>(groups.size()) - 1;
   team_.units(group_count, 32 * logits_view.elements() / group_count,
-              [&](int64_t g, int) { balance(static_cast<size_t>(g)); });
+              [&](int64_t g, int) { balance(g); });
 }
 
 void CpuKernels::join_choices(ExecContext&, TensorView group_view, TensorView inner_view,

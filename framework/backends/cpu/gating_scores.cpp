@@ -1,10 +1,10 @@
 // GatingOps, first half: scores, noise and losses, with their gradients.
 #include <cmath>
 #include <numeric>
-#include <vector>
 
 #include "backends/cpu/choosing.h"
 #include "backends/cpu/cpu_kernels.h"
+#include "base/reused_memory.h"
 
 namespace switchyard {
 namespace {
@@ -138,17 +138,17 @@ void for_each_margin(cpu::Team& team, TensorView logits_view, TensorView noise_l
                      TensorView noisy_view, int64_t choices, const Body& body) {
   const int64_t experts = logits_view.shape()[1];
   team.ranges(logits_view.shape()[0], 16 * experts, [&](int64_t begin, int64_t end) {
-    std::vector<int32_t> best(static_cast<size_t>(choices) + 1);
-    std::vector<bool> chosen(static_cast<size_t>(experts));
+    ReusedVector<int32_t> best(static_cast<size_t>(choices) + 1);
+    ReusedVector<uint8_t> chosen(static_cast<size_t>(experts));
     for (int64_t t = begin; t < end; ++t) {
       const float* noisy = noisy_view.data<float>() + t * experts;
       cpu::choose_largest(noisy, experts, choices + 1, best.data());
-      chosen.assign(chosen.size(), false);
-      for (int64_t k = 0; k < choices; ++k) chosen[static_cast<size_t>(best[k])] = true;
+      chosen.assign(chosen.size(), 0);
+      for (int64_t k = 0; k < choices; ++k) chosen[static_cast<size_t>(best[k])] = 1;
       for (int64_t e = 0; e < experts; ++e) {
         const int64_t i = t * experts + e;
         // Without a chosen expert the next one moves up.
-        const int64_t rank = chosen[static_cast<size_t>(e)] ? choices : choices - 1;
+        const int64_t rank = chosen[static_cast<size_t>(e)] != 0 ? choices : choices - 1;
         const int64_t column = best[static_cast<size_t>(rank)];
         const float deviation = std::max(softplus_of(noise_logits_view.data<float>()[i]),
                                          std::numeric_limits<float>::min());
@@ -206,13 +206,13 @@ namespace {
 
 // Sums of values over a group's tokens, and their moments.
 struct GroupSums {
-  std::vector<double> sums;  // [N]
+  ReusedVector<double> sums;  // [N]
   double mean = 0, variance = 0;
 };
 
 GroupSums sums_of(const float* values, int64_t columns, const uint8_t* mask, int64_t begin,
                   int64_t end) {
-  GroupSums group{std::vector<double>(static_cast<size_t>(columns), 0.0)};
+  GroupSums group{ReusedVector<double>(static_cast<size_t>(columns), 0.0)};
   double* sums = group.sums.data();
   for (int64_t t = begin; t < end; ++t) {
     if (!cpu::is_in(mask, t)) continue;
@@ -249,7 +249,8 @@ void CpuKernels::cv_squared_gradient(ExecContext&, TensorView values, TensorView
     // The same for every token of the group.
     const double outer = factor * 2 / (static_cast<double>(columns) * group.mean * group.mean);
     const double centre = group.mean + group.variance / group.mean;
-    std::vector<float> slope;
+    ReusedVector<float> slope;
+    slope.reserve(group.sums.size());
     for (const double sum : group.sums) slope.push_back(static_cast<float>(outer * (sum - centre)));
     for (int64_t t = groups[g]; t < groups[g + 1]; ++t) {
       float* row = dvalues.data<float>() + t * columns;

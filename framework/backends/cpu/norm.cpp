@@ -4,6 +4,7 @@
 #include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
 #include "backends/cpu/ordered_gradient.h"
+#include "base/reused_memory.h"
 
 namespace switchyard {
 
@@ -18,8 +19,8 @@ struct Part {
   bool ends_leaf;
 };
 
-std::vector<Part> parts_of(LeafOffsets leaves) {
-  std::vector<Part> parts;
+ReusedVector<Part> parts_of(LeafOffsets leaves) {
+  ReusedVector<Part> parts;
   for (size_t leaf = 0; leaf + 1 < leaves.size(); ++leaf) {
     for (int64_t begin = leaves[leaf]; begin < leaves[leaf + 1]; begin += kRowsPerPart) {
       const int64_t end = std::min(begin + kRowsPerPart, leaves[leaf + 1]);
@@ -66,7 +67,7 @@ void CpuKernels::rms_norm_backward(ExecContext& ctx, TensorView x_view, TensorVi
                                    TensorView dy_view, LeafOffsets leaves, TensorView dx_view,
                                    Write write, Weight& weight) {
   const int64_t columns = x_view.shape()[1];
-  const std::vector<Part> parts = parts_of(leaves);
+  const ReusedVector<Part> parts = parts_of(leaves);
   const auto count = static_cast<int64_t>(parts.size());
   const ScratchScope scope(ctx.scratch);
   float* part_sums = ctx.scratch.allocate(DType::kFloat32, {count, columns}).data<float>();

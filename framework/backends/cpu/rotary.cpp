@@ -2,6 +2,7 @@
 
 #include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
+#include "base/reused_memory.h"
 
 namespace switchyard {
 
@@ -10,7 +11,7 @@ void CpuKernels::rotary_table(ExecContext&, TensorView position_view, double the
   const int64_t width = table_view.shape()[1], half = width / 2;
   const int32_t* position = position_view.data<int32_t>();
   float* table = table_view.data<float>();
-  std::vector<float> frequency(static_cast<size_t>(half));
+  ReusedVector<float> frequency(static_cast<size_t>(half));
   for (int64_t i = 0; i < half; ++i) {
     frequency[static_cast<size_t>(i)] = rotary_frequency(i, width, theta);
   }

@@ -1,6 +1,6 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "backends/cpu/activation_rows.h"
 #include "backends/cpu/choosing.h"
@@ -29,49 +29,58 @@ void CpuKernels::softmax_over_tokens(ExecContext& ctx, TensorView logits_view, T
   const uint8_t* mask = cpu::mask_of(mask_view);
   float* weights = weights_view.data<float>();
   fill_zero(ctx, weights_view);
-  const auto normalise = [&](int64_t first, int64_t tokens, int64_t, int) {
-    std::vector<float> largest(static_cast<size_t>(slots), -std::numeric_limits<float>::infinity());
-    std::vector<double> sum(largest.size(), 0.0);
+  const int64_t sequence_count = static_cast<int64_t>(sequences.size()) - 1;
+  const ScratchScope scope(ctx.scratch);
+  float* all_largest = ctx.scratch.allocate(DType::kFloat32, {sequence_count, slots}).data<float>();
+  double* all_sums = ctx.scratch.allocate(DType::kFloat64, {sequence_count, slots}).data<double>();
+  const auto normalise = [&](int64_t first, int64_t tokens, int64_t b, int) {
+    float* largest = all_largest + b * slots;
+    double* sum = all_sums + b * slots;
+    std::fill_n(largest, slots, -std::numeric_limits<float>::infinity());
+    std::fill_n(sum, slots, 0.0);
     const auto for_each_row = [&](const auto& row) {
       for (int64_t t = first; t < first + tokens; ++t) {
         if (cpu::is_in(mask, t)) row(logits + t * slots, weights + t * slots);
       }
     };
     for_each_row([&](const float* x, float*) {
-      for (size_t n = 0; n < sum.size(); ++n) largest[n] = std::max(largest[n], x[n]);
+      for (int64_t n = 0; n < slots; ++n) largest[n] = std::max(largest[n], x[n]);
     });
     for_each_row([&](const float* x, float* w) {
-      for (size_t n = 0; n < sum.size(); ++n) w[n] = x[n] - largest[n];
+      for (int64_t n = 0; n < slots; ++n) w[n] = x[n] - largest[n];
       loops_.exp(slots, w, w);
-      for (size_t n = 0; n < sum.size(); ++n) sum[n] += static_cast<double>(w[n]);
+      for (int64_t n = 0; n < slots; ++n) sum[n] += static_cast<double>(w[n]);
     });
     for_each_row([&](const float*, float* w) {
-      for (size_t n = 0; n < sum.size(); ++n) w[n] /= static_cast<float>(sum[n]);
+      for (int64_t n = 0; n < slots; ++n) w[n] /= static_cast<float>(sum[n]);
     });
   };
   for_each_sequence(team_, sequences, 6 * slots, normalise);
 }
 
-void CpuKernels::softmax_over_tokens_backward(ExecContext&, TensorView weights_view,
+void CpuKernels::softmax_over_tokens_backward(ExecContext& ctx, TensorView weights_view,
                                               TensorView dweights_view, LeafOffsets sequences,
                                               TensorView dlogits_view, Write write) {
   const int64_t slots = weights_view.shape()[1];
-  const auto backward = [&](int64_t first, int64_t tokens, int64_t, int) {
+  const int64_t sequence_count = static_cast<int64_t>(sequences.size()) - 1;
+  const ScratchScope scope(ctx.scratch);
+  double* all_sums = ctx.scratch.allocate(DType::kFloat64, {sequence_count, slots}).data<double>();
+  const auto backward = [&](int64_t first, int64_t tokens, int64_t b, int) {
     const float* weights = weights_view.data<float>() + first * slots;
     const float* dweights = dweights_view.data<float>() + first * slots;
     float* dlogits = dlogits_view.data<float>() + first * slots;
-    std::vector<double> sum(static_cast<size_t>(slots), 0.0);
+    double* sum = all_sums + b * slots;
+    std::fill_n(sum, slots, 0.0);
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t n = 0; n < slots; ++n) {
         const int64_t i = t * slots + n;
-        sum[static_cast<size_t>(n)] += static_cast<double>(dweights[i] * weights[i]);
+        sum[n] += static_cast<double>(dweights[i] * weights[i]);
       }
     }
-    const std::vector<float> mean(sum.begin(), sum.end());
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t n = 0; n < slots; ++n) {
         const int64_t i = t * slots + n;
-        const float value = weights[i] * (dweights[i] - mean[static_cast<size_t>(n)]);
+        const float value = weights[i] * (dweights[i] - static_cast<float>(sum[n]));
         dlogits[i] = write == Write::kOverwrite ? value : dlogits[i] + value;
       }
     }

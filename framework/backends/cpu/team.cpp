@@ -1,11 +1,15 @@
 #include "backends/cpu/team.h"
 
 #include <omp.h>
+
+#include <bit>
 #if defined(__SSE2__)
 #include <xmmintrin.h>
 #endif
 
 namespace switchyard::cpu {
+
+static constexpr int64_t kLeastFloats = 16384;
 
 static void prepare_thread() {
   // oneDNN is called from inside the team and must not start threads of its own.
@@ -23,8 +27,22 @@ Team::Team(int threads) : pool_(threads, prepare_thread), buffers_(static_cast<s
 
 float* Team::buffer(int thread, int64_t floats) {
   Tensor& buffer = buffers_[static_cast<size_t>(thread)];
-  if (buffer.elements() < floats) buffer = Tensor(DType::kFloat32, {floats});
+  if (buffer.elements() >= floats) return buffer.data<float>();
+  // Doubled, so that lengths which differ a little from step to step end its growth soon.
+  const auto doubled = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(floats)));
+  buffer = Tensor(DType::kFloat32, {std::max(doubled, kLeastFloats)});
+  int64_t largest = buffer_floats_.load();
+  while (largest < buffer.elements() &&
+         !buffer_floats_.compare_exchange_weak(largest, buffer.elements())) {
+  }
   return buffer.data<float>();
+}
+
+void Team::grow_buffers() {
+  even_floats_ = buffer_floats_.load();
+  for (Tensor& buffer : buffers_) {
+    if (buffer.elements() < even_floats_) buffer = Tensor(DType::kFloat32, {even_floats_});
+  }
 }
 
 }  // namespace switchyard::cpu

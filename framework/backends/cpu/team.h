@@ -22,6 +22,7 @@ class Team {
   // body(begin, end) on parts of [0, count); `cost` is the work of one index, in elements touched.
   template <typename Body>
   void ranges(int64_t count, int64_t cost, const Body& body) {
+    even_out_buffers();
     // Many cheap indices are cut at whole cache lines and vectors.
     const int64_t enough = kSmallestPart / std::max<int64_t>(cost, 1);
     const int64_t grain = enough < 64 ? enough + 1 : (enough + 63) / 64 * 64;
@@ -32,6 +33,7 @@ class Team {
   // body(unit, thread) for every unit in [0, count), each taken by the next free thread.
   template <typename Body>
   void units(int64_t count, int64_t cost, const Body& body) {
+    even_out_buffers();
     if (size() == 1 || count * cost <= kSmallestPart) {
       for (int64_t unit = 0; unit < count; ++unit) body(unit, 0);
       return;
@@ -54,8 +56,16 @@ class Team {
   // Waking the others costs some microseconds: below this many elements it isn't worth it.
   static constexpr int64_t kSmallestPart = 16384;
 
+  // Every thread gets as much as one has needed: which of them takes the largest unit is chance.
+  void even_out_buffers() {
+    if (buffer_floats_.load(std::memory_order_relaxed) > even_floats_) grow_buffers();
+  }
+  void grow_buffers();
+
   ThreadPool pool_;
   std::vector<Tensor> buffers_;
+  std::atomic<int64_t> buffer_floats_{0};  // of the largest
+  int64_t even_floats_ = 0;                // that all of them have
 };
 
 }  // namespace switchyard::cpu

@@ -56,10 +56,22 @@ float dot3(int64_t n, const float* a, const float* b, const float* c) {
 float sum_of_squares(int64_t n, const float* x) { return dot(n, x, x); }
 
 double sum_of_squares_f64(int64_t n, const float* x) {
-  double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return sum;
+  // Four sums side by side: one alone waits for its own last addition.
+  const int64_t quarter = n / 4;
+  const float *second = x + quarter, *third = second + quarter, *fourth = third + quarter;
+  const auto square = [](float value) {
+    return static_cast<double>(value) * static_cast<double>(value);
+  };
+  double sum1 = 0.0, sum2 = 0.0, sum3 = 0.0, sum4 = 0.0;
+#pragma omp simd reduction(+ : sum1, sum2, sum3, sum4)
+  for (int64_t i = 0; i < quarter; ++i) {
+    sum1 += square(x[i]);
+    sum2 += square(second[i]);
+    sum3 += square(third[i]);
+    sum4 += square(fourth[i]);
+  }
+  for (int64_t i = 4 * quarter; i < n; ++i) sum1 += square(x[i]);
+  return (sum1 + sum2) + (sum3 + sum4);
 }
 
 int64_t add_to_ordered(int64_t n, const float* x, float limit, int64_t* sums) {
