@@ -1,17 +1,9 @@
-// Times the CPU backend's kernels in float32: the expert products against a loop of dnnl_sgemm on
-// as many threads, in turn within one iteration (counter "ratio": oneDNN's time over ours, above 1
-// is faster than oneDNN; "cpu_ratio" in processor time, for a busy machine and one thread), and
-// each operation of a small Switch model's step. Usage: bench_cpu_kernels [Google Benchmark's
-// options]; SWITCHYARD_BENCH_THREADS: default 2.
+// Times each operation of a small Switch model's step on the CPU backend in float32. Usage:
+// bench_cpu_kernels [Google Benchmark's options]; SWITCHYARD_BENCH_THREADS: default 2.
 #include <benchmark/benchmark.h>
-#include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
-#include <ctime>
-#include <map>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -66,140 +58,6 @@ std::unique_ptr<Weight> normal_weight(const Shape& shape, uint64_t seed = 2) {
   fill_normal(weight->master(), seed, 0.05f);
   return weight;
 }
-
-struct Cost {
-  double wall_s, cpu_s;  // cpu: of all threads
-};
-
-template <typename Body>
-Cost cost_of(const Body& body) {
-  const std::clock_t cpu_begin = std::clock();
-  const auto begin = std::chrono::steady_clock::now();
-  body();
-  return {std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
-          static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC};
-}
-
-double median(const std::vector<Cost>& costs, double Cost::*member) {
-  std::vector<double> values;
-  for (const Cost& cost : costs) values.push_back(cost.*member);
-  std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
-
-// Our call and oneDNN's in turn.
-template <typename Ours, typename Theirs>
-void compare(benchmark::State& state, double flops, const Ours& ours, const Theirs& theirs) {
-  ours();
-  theirs();
-  std::vector<Cost> own, other;
-  for (auto _ : state) {
-    own.push_back(cost_of(ours));
-    other.push_back(cost_of(theirs));
-    state.SetIterationTime(own.back().wall_s);
-  }
-  state.counters["ours_GFLOPS"] = flops / median(own, &Cost::wall_s) * 1e-9;
-  state.counters["ratio"] = median(other, &Cost::wall_s) / median(own, &Cost::wall_s);
-  state.counters["cpu_ratio"] = median(other, &Cost::cpu_s) / median(own, &Cost::cpu_s);
-  state.counters["cpu_GFLOPS"] = flops / median(own, &Cost::cpu_s) * 1e-9;
-}
-
-// Products of `experts` x `rows` token rows, in -> out.
-struct ExpertProducts {
-  ExpertProducts(int64_t expert_count, int64_t expert_rows, int64_t in_width, int64_t out_width)
-      : experts(expert_count),
-        rows(expert_rows),
-        in(in_width),
-        out(out_width),
-        x(normal({experts * rows, in})),
-        y(normal({experts * rows, out}, 3)),
-        weight(normal_weight({experts, out, in})) {
-    for (int64_t e = 0; e <= experts; ++e) offsets.push_back(e * rows);
-    ragged.offsets = offsets;
-  }
-
-  double flops() const { return 2.0 * static_cast<double>(experts * rows * in * out); }
-
-  void sgemm(char transposed_a, char transposed_b, int64_t m, int64_t n, int64_t k, const float* a,
-             int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride) const {
-    if (dnnl_sgemm(transposed_a, transposed_b, m, n, k, 1.0f, a, a_stride, b, b_stride, 0.0f, c,
-                   c_stride) != dnnl_success) {
-      std::abort();
-    }
-  }
-
-  int64_t experts, rows, in, out;
-  Tensor x, y;
-  std::unique_ptr<Weight> weight;
-  std::vector<int64_t> offsets;
-  RaggedRows ragged;
-};
-
-void grouped_forward(benchmark::State& state) {
-  ExpertProducts p(state.range(0), state.range(1), state.range(2), state.range(3));
-  const auto ours = [&] {
-    grouped_linear(ctx(), p.x, RowOrder::kCompact, *p.weight, p.ragged, p.y, RowOrder::kCompact);
-  };
-  const auto theirs = [&] {
-    omp_set_num_threads(threads());
-    for (int64_t e = 0; e < p.experts; ++e) {
-      p.sgemm('N', 'T', p.rows, p.out, p.in, p.x.data<float>() + e * p.rows * p.in, p.in,
-              p.weight->master().data<float>() + e * p.in * p.out, p.in,
-              p.y.data<float>() + e * p.rows * p.out, p.out);
-    }
-    omp_set_num_threads(1);
-  };
-  compare(state, p.flops(), ours, theirs);
-}
-
-void grouped_input_gradients(benchmark::State& state) {
-  ExpertProducts p(state.range(0), state.range(1), state.range(2), state.range(3));
-  const auto ours = [&] {
-    grouped_input_gradient(ctx(), p.y, RowOrder::kCompact, *p.weight, p.ragged, p.x,
-                           RowOrder::kCompact);
-  };
-  const auto theirs = [&] {
-    omp_set_num_threads(threads());
-    for (int64_t e = 0; e < p.experts; ++e) {
-      p.sgemm('N', 'N', p.rows, p.in, p.out, p.y.data<float>() + e * p.rows * p.out, p.out,
-              p.weight->master().data<float>() + e * p.in * p.out, p.in,
-              p.x.data<float>() + e * p.rows * p.in, p.in);
-    }
-    omp_set_num_threads(1);
-  };
-  compare(state, p.flops(), ours, theirs);
-}
-
-void grouped_weight_gradients(benchmark::State& state) {
-  ExpertProducts p(state.range(0), state.range(1), state.range(2), state.range(3));
-  const auto ours = [&] {
-    p.weight->begin_step();
-    grouped_weight_gradient(ctx(), p.x, RowOrder::kCompact, p.y, RowOrder::kCompact, p.ragged,
-                            *p.weight);
-  };
-  const auto theirs = [&] {
-    omp_set_num_threads(threads());
-    for (int64_t e = 0; e < p.experts; ++e) {
-      p.sgemm('T', 'N', p.out, p.in, p.rows, p.y.data<float>() + e * p.rows * p.out, p.out,
-              p.x.data<float>() + e * p.rows * p.in, p.in,
-              p.weight->gradient().data<float>() + e * p.in * p.out, p.in);
-    }
-    omp_set_num_threads(1);
-  };
-  compare(state, p.flops(), ours, theirs);
-}
-
-// experts, rows each, in, out
-void expert_shapes(benchmark::internal::Benchmark* b) {
-  b->Args({8, 256, 768, 3072})->Args({8, 256, 3072, 768})->Args({64, 32, 768, 3072});
-  b->Args({8, 1024, 256, 1024})->Args({8, 1024, 1024, 256})->Args({1, 8192, 256, 256});
-  b->Args({1, 8192, 256, 8})->Args({1, 8192, 256, 8192})->Args({1, 1, 768, 3072});
-  b->UseManualTime()->Unit(benchmark::kMillisecond)->MinTime(0.5);
-}
-BENCHMARK(grouped_forward)->Apply(expert_shapes);
-BENCHMARK(grouped_input_gradients)->Apply(expert_shapes);
-BENCHMARK(grouped_weight_gradients)->Apply(expert_shapes);
 
 // A small Switch model's step: 64 sequences of 128 tokens, D 256, F 1024, 8 heads, 8 experts.
 constexpr int64_t kSequences = 64, kLength = 128, kTokens = kSequences * kLength, kWidth = 256;

@@ -31,11 +31,13 @@ class CpuIsa : public testing::Test {
 };
 
 TEST_F(CpuIsa, EveryUsableOneCanBeForced) {
-  for (const cpu::Isa isa : {cpu::Isa::kPortable, cpu::Isa::kAvx2, cpu::Isa::kAvx512}) {
+  for (const cpu::Isa isa : cpu::kIsas) {
     set(std::string(cpu::name_of(isa)).c_str());
     if (cpu::is_usable(isa)) {
       EXPECT_EQ(cpu::choose_isa(), isa);
-      EXPECT_EQ(cpu::loops_of(isa).name, cpu::name_of(isa));
+      const bool tiles = isa == cpu::Isa::kAmx;
+      EXPECT_EQ(cpu::loops_of(isa).name, tiles ? "avx512" : cpu::name_of(isa));
+      EXPECT_EQ(cpu::tiles_of(isa), tiles ? &cpu::kAmxLoops : nullptr);
       EXPECT_THAT(describe_cpu(3), HasSubstr(std::string(cpu::name_of(isa)) + " loops on 3 thr"));
     } else {
       EXPECT_THROW(cpu::choose_isa(), ConfigError);
@@ -47,7 +49,7 @@ TEST_F(CpuIsa, TheBestUsableOneIsTheDefault) {
   unsetenv(kVariable);
   const cpu::Isa chosen = cpu::choose_isa();
   EXPECT_TRUE(cpu::is_usable(chosen));
-  for (const cpu::Isa isa : {cpu::Isa::kAvx2, cpu::Isa::kAvx512}) {
+  for (const cpu::Isa isa : cpu::kIsas) {
     if (!cpu::is_usable(isa)) continue;
     EXPECT_GE(chosen, isa);
   }
@@ -63,7 +65,7 @@ TEST_F(CpuIsa, AnUnknownOneIsRefusedWithTheChoices) {
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.summary(), HasSubstr("avx1024"));
     EXPECT_THAT(error.where(), HasSubstr(kVariable));
-    EXPECT_THAT(error.what(), HasSubstr("portable, avx2, avx512"));
+    EXPECT_THAT(error.what(), HasSubstr("portable, avx2, avx512, amx"));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include "backends/cpu/cpu_kernels.h"
 #include "backends/each_backend.h"
+#include "support/modelled_tiles.h"
 #include "support/op_case.h"
 
 namespace switchyard::test {
@@ -219,12 +220,13 @@ const std::vector<OpCase>& large_cases() {
   return cases;
 }
 
-struct IsaAndDtype {
+struct Path {
   cpu::Isa isa;
   DType dtype;
+  const cpu::TileLoops* tiles = cpu::tiles_of(isa);
 };
 
-class CpuLargeCases : public testing::TestWithParam<IsaAndDtype> {
+class CpuLargeCases : public testing::TestWithParam<Path> {
  protected:
   void SetUp() override {
     if (!cpu::is_usable(GetParam().isa)) {
@@ -233,7 +235,7 @@ class CpuLargeCases : public testing::TestWithParam<IsaAndDtype> {
   }
 
   std::vector<Result> results(const OpCase& op_case, int threads) {
-    Device device(std::make_unique<CpuKernels>(threads, GetParam().isa));
+    Device device(std::make_unique<CpuKernels>(threads, GetParam().isa, GetParam().tiles));
     OpRun run(op_case, device, GetParam().dtype, GetParam().dtype);
     run.forward();
     if (op_case.backward) run.backward();
@@ -272,17 +274,19 @@ TEST_P(CpuLargeCases, DoNotDependOnTheNumberOfThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, CpuLargeCases,
-                         testing::Values(IsaAndDtype{cpu::Isa::kAvx512, DType::kFloat32},
-                                         IsaAndDtype{cpu::Isa::kAvx2, DType::kFloat32},
-                                         IsaAndDtype{cpu::Isa::kPortable, DType::kFloat32},
-                                         IsaAndDtype{cpu::Isa::kAvx512, DType::kBFloat16},
-                                         IsaAndDtype{cpu::Isa::kAvx2, DType::kBFloat16},
-                                         IsaAndDtype{cpu::Isa::kPortable, DType::kBFloat16}),
-                         [](const auto& parameter) {
-                           return std::string(cpu::name_of(parameter.param.isa)) + "_" +
-                                  std::string(name_of(parameter.param.dtype));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Isa, CpuLargeCases,
+    testing::Values(
+        Path{cpu::Isa::kAvx512, DType::kFloat32}, Path{cpu::Isa::kAvx2, DType::kFloat32},
+        Path{cpu::Isa::kPortable, DType::kFloat32}, Path{cpu::Isa::kAmx, DType::kBFloat16},
+        Path{cpu::Isa::kAvx512, DType::kBFloat16}, Path{cpu::Isa::kAvx2, DType::kBFloat16},
+        Path{cpu::Isa::kPortable, DType::kBFloat16},
+        Path{cpu::Isa::kPortable, DType::kBFloat16, &kModelledTiles}),
+    [](const auto& parameter) {
+      const bool modelled = parameter.param.tiles == &kModelledTiles;
+      return std::string(modelled ? "modelled_tiles" : cpu::name_of(parameter.param.isa)) + "_" +
+             std::string(name_of(parameter.param.dtype));
+    });
 
 }  // namespace
 }  // namespace switchyard::test

@@ -47,20 +47,31 @@ bool amx_granted() {
 }
 
 Isa best_isa() {
-  if (is_usable(Isa::kAvx512)) return Isa::kAvx512;
-  return is_usable(Isa::kAvx2) ? Isa::kAvx2 : Isa::kPortable;
+  Isa best = Isa::kPortable;
+  for (const Isa isa : kIsas) {
+    if (is_usable(isa)) best = isa;
+  }
+  return best;
+}
+
+std::string names_of_isas() {
+  std::string names;
+  for (const Isa isa : kIsas) names += (names.empty() ? "" : ", ") + std::string(name_of(isa));
+  return names;
 }
 
 }  // namespace
 
 std::string_view name_of(Isa isa) {
-  constexpr std::array<std::string_view, 3> kNames = {"portable", "avx2", "avx512"};
+  constexpr std::array<std::string_view, 4> kNames = {"portable", "avx2", "avx512", "amx"};
   return kNames[static_cast<size_t>(isa)];
 }
 
 bool is_usable(Isa isa) {
   __builtin_cpu_init();
   switch (isa) {
+    case Isa::kAmx:
+      return is_usable(Isa::kAvx512) && has_amx_bf16() && amx_granted();
     case Isa::kAvx512:
       return is_usable(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -76,7 +87,7 @@ bool is_usable(Isa isa) {
 Isa choose_isa() {
   const char* wanted = std::getenv("SWITCHYARD_CPU_ISA");
   if (wanted == nullptr || *wanted == '\0') return best_isa();
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : kIsas) {
     if (name_of(isa) != wanted) continue;
     if (is_usable(isa)) return isa;
     throw ConfigError("this processor cannot run '" + std::string(wanted) + "'",
@@ -85,11 +96,12 @@ Isa choose_isa() {
   }
   throw ConfigError("unknown instruction set '" + std::string(wanted) + "'",
                     "environment variable SWITCHYARD_CPU_ISA",
-                    "allowed: portable, avx2, avx512; unset it to use the best one");
+                    "allowed: " + names_of_isas() + "; unset it to use the best one");
 }
 
 const VectorLoops& loops_of(Isa isa) {
   switch (isa) {
+    case Isa::kAmx:
     case Isa::kAvx512:
       return kAvx512Loops;
     case Isa::kAvx2:
@@ -99,6 +111,8 @@ const VectorLoops& loops_of(Isa isa) {
   }
   return kPortableLoops;
 }
+
+const TileLoops* tiles_of(Isa isa) { return isa == Isa::kAmx ? &kAmxLoops : nullptr; }
 
 void limit_dnnl(Isa isa) {
   static std::once_flag once;

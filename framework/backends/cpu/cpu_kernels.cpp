@@ -14,8 +14,13 @@ const cpu::VectorLoops& prepared_loops(cpu::Isa isa) {
 
 }  // namespace
 
-CpuKernels::CpuKernels(int threads, cpu::Isa isa)
-    : team_(threads), loops_(prepared_loops(isa)), row_products_(team_, loops_) {}
+CpuKernels::CpuKernels(int threads, cpu::Isa isa) : CpuKernels(threads, isa, cpu::tiles_of(isa)) {}
+
+CpuKernels::CpuKernels(int threads, cpu::Isa isa, const cpu::TileLoops* tiles)
+    : team_(threads),
+      loops_(prepared_loops(isa)),
+      row_products_(team_, loops_, tiles),
+      gradient_products_(team_, loops_, tiles) {}
 
 std::unique_ptr<Kernels> make_cpu_kernels(int threads) {
   return std::make_unique<CpuKernels>(threads, cpu::choose_isa());

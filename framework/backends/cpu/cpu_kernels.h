@@ -10,6 +10,7 @@
 
 #include "backends/cpu/cpu_isa.h"
 #include "backends/cpu/cpu_memory.h"
+#include "backends/cpu/gradient_product.h"
 #include "backends/cpu/row_product.h"
 #include "backends/cpu/team.h"
 #include "ops/kernels.h"
@@ -21,6 +22,8 @@ class CpuKernels final : public Kernels {
   //   threads  of the team, at least 1
   //   isa      must be usable here
   CpuKernels(int threads, cpu::Isa isa);
+  // With other tiles than the instruction set's, as tests have them.
+  CpuKernels(int threads, cpu::Isa isa, const cpu::TileLoops* tiles);
 
   std::string_view name() const override { return "cpu"; }
   Memory& memory() override { return cpu::CpuMemory::instance(); }
@@ -198,17 +201,15 @@ class CpuKernels final : public Kernels {
  private:
   void ordered_embedding_gradient(ExecContext& ctx, const int32_t* ids, TensorView dy,
                                   LeafOffsets leaves, Weight& table);
-  //   x [N, in], dy [N, out]  rows of each expert, compact
-  //   rows_per_block          of a leaf at an expert: the rows of one partial
-  void fast_weight_gradient(TensorView x, TensorView dy, const RaggedRows& rows, Weight& w);
-  void ordered_weight_gradient(ExecContext& ctx, TensorView x, TensorView dy,
-                               const RaggedRows& rows, int64_t rows_per_block, Weight& w);
-  // Compact copies of indexed rows, in the context's scratch.
-  TensorView gathered(ExecContext& ctx, TensorView x, RowOrder order, const RaggedRows& rows);
+  //   rows_per_block  of a leaf at an expert: the rows of one partial, where sums are ordered
+  void weight_gradient(ExecContext& ctx, TensorView x, RowOrder x_order, TensorView dy,
+                       RowOrder dy_order, const RaggedRows& rows, int64_t rows_per_block,
+                       Weight& w);
 
   cpu::Team team_;
   const cpu::VectorLoops& loops_;
   cpu::RowProducts row_products_;
+  cpu::GradientProducts gradient_products_;
 };
 
 // With the instruction set that SWITCHYARD_CPU_ISA or the processor says. Throws ConfigError.

@@ -10,14 +10,19 @@ namespace switchyard::cpu {
 namespace {
 
 // Rows of one unit: their copy of one depth block stays in a core's second-level cache.
-constexpr int64_t kRowsPerUnit = 240;
+constexpr int64_t kRowsPerUnit = 240, kRowsPerTiledUnit = 256;
+
+// Tiles take the depth in blocks of at most this size, so that one panel's stays in the first-level
+// cache. Sums don't depend on it.
+constexpr int64_t kTiledDepthBlock = 512;
 
 // Rows that are a multiple of this many floats apart fall into the same few sets of a first-level
 // cache.
 constexpr int64_t kConflictingStride = 1024;
 
-// A result that isn't written where it is computed waits in a buffer of so many columns.
-constexpr int64_t kBufferedColumns = 256;
+// A result that isn't written where it is computed waits in a buffer of so many columns. Tiles are
+// so fast that copying the rows for every buffer anew would show.
+constexpr int64_t kBufferedColumns = 256, kTiledBufferedColumns = 1024;
 
 // A weight cut into panels of tile_columns columns, each contiguous in depth, for x W^T and for
 // x W, in the activations' dtype; packed again when the master has changed.
@@ -25,7 +30,7 @@ struct PackedWeight : ComputeForms {
   struct Form {
     Tensor panels;  // [experts, panels, depth, tile_columns]
     uint64_t version = 0;
-    int64_t tile_columns = 0;
+    const void* loops = nullptr;  // whose layout it is
   };
   Form float32[2], bfloat16[2];  // plain, transposed
 
@@ -54,14 +59,15 @@ void pack(const VectorLoops& loops, const float* w, int64_t depth, int64_t depth
   loops.pack_panel_bf16(w, depth, depth_stride, columns, column_stride, bits_of(panel));
 }
 void multiply(const VectorLoops& loops, const float* a, int64_t a_stride, int64_t rows,
-              const float* panel, int64_t depth, float* c, int64_t c_stride, int64_t columns,
-              bool accumulate) {
-  loops.product(a, a_stride, rows, panel, depth, c, c_stride, columns, accumulate);
+              const float* panel, int64_t depth, const float* next, float* c, int64_t c_stride,
+              int64_t columns, bool accumulate) {
+  loops.product(a, a_stride, rows, panel, depth, next, c, c_stride, columns, accumulate);
 }
 void multiply(const VectorLoops& loops, const float* a, int64_t a_stride, int64_t rows,
-              const BFloat16* panel, int64_t depth, float* c, int64_t c_stride, int64_t columns,
-              bool accumulate) {
-  loops.product_bf16(a, a_stride, rows, bits_of(panel), depth, c, c_stride, columns, accumulate);
+              const BFloat16* panel, int64_t depth, const BFloat16* next, float* c,
+              int64_t c_stride, int64_t columns, bool accumulate) {
+  loops.product_bf16(a, a_stride, rows, bits_of(panel), depth, bits_of(next), c, c_stride, columns,
+                     accumulate);
 }
 
 void copy_as_floats(const VectorLoops&, int64_t n, const float* x, float* y) {
@@ -89,7 +95,8 @@ int64_t rounded_up(int64_t value, int64_t multiple) {
 template <typename T>
 struct RowProducts::Call {
   const RowProduct<T>& product;
-  int64_t depth, columns, panels;
+  int64_t depth, columns;
+  int64_t tile_rows, tile_columns, panels, panel_elements;
   const T* packed;     // [experts, panels, depth, tile_columns]
   bool left_in_place;  // no need to copy rows of x
 
@@ -107,16 +114,17 @@ struct RowProducts::Call {
 template <typename T>
 const T* RowProducts::packed_panels(const Weight& weight, bool transposed) {
   PackedWeight::Form& form = packed_forms(weight).form<T>(transposed);
-  const int64_t tile = loops_.tile_columns;
-  if (form.version == weight.version() && form.tile_columns == tile) {
-    return form.panels.data<T>();
-  }
+  const bool tiled = by_tiles<T>();
+  const void* loops = tiled ? static_cast<const void*>(tiles_) : &loops_;
+  if (form.version == weight.version() && form.loops == loops) return form.panels.data<T>();
   const Shape& shape = weight.shape();
   const int64_t experts = shape.rank() == 3 ? shape[0] : 1;
   const int64_t out = shape[-2], in = shape[-1];
   const int64_t depth = transposed ? in : out, columns = transposed ? out : in;
+  const int64_t depth_stride = transposed ? 1 : in, column_stride = transposed ? in : 1;
+  const int64_t tile = tiled ? kTileBlock : loops_.tile_columns;
   const int64_t panels = (columns + tile - 1) / tile;
-  const Shape packed_shape{experts, panels, depth, tile};
+  const Shape packed_shape{experts, panels, tiled ? tile_depth_of(depth) : depth, tile};
   if (!(form.panels.shape() == packed_shape)) {
     form.panels = Tensor(DTypeOf<T>::value, packed_shape);
   }
@@ -124,35 +132,53 @@ const T* RowProducts::packed_panels(const Weight& weight, bool transposed) {
   T* packed = form.panels.data<T>();
   team_.units(experts * panels, depth * tile, [&](int64_t unit, int) {
     const int64_t expert = unit / panels, column = unit % panels * tile;
-    pack(loops_, master + expert * out * in + column * (transposed ? in : 1), depth,
-         transposed ? 1 : in, std::min(tile, columns - column), transposed ? in : 1,
-         packed + unit * depth * tile);
+    const float* w = master + expert * out * in + column * column_stride;
+    T* panel = packed + unit * packed_shape[2] * tile;
+    const int64_t width = std::min(tile, columns - column);
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      if (tiled) {
+        tiles_->pack_weight(w, depth, depth_stride, width, column_stride, bits_of(panel));
+        return;
+      }
+    }
+    pack(loops_, w, depth, depth_stride, width, column_stride, panel);
   });
   form.version = weight.version();
-  form.tile_columns = tile;
+  form.loops = loops;
   weight.forms_version = weight.version();
   return packed;
 }
 
 template <typename T>
-void RowProducts::run(const RowProduct<T>& product) {
-  if (product.offsets.back() == 0) return;
+RowProducts::Call<T> RowProducts::prepare(const RowProduct<T>& product) {
   const Shape& shape = product.weight->shape();
+  const bool tiled = by_tiles<T>();
   const int64_t depth = product.transposed ? shape[-1] : shape[-2];
   const int64_t columns = product.transposed ? shape[-2] : shape[-1];
-  const Call<T> call{
-      product,
-      depth,
-      columns,
-      (columns + loops_.tile_columns - 1) / loops_.tile_columns,
-      packed_panels<T>(*product.weight, product.transposed),
-      std::is_same_v<T, float> && product.x_index == nullptr && depth % kConflictingStride != 0};
+  const int64_t tile = tiled ? kTileBlock : loops_.tile_columns;
+  return {.product = product,
+          .depth = depth,
+          .columns = columns,
+          .tile_rows = tiled ? kTileBlock : loops_.tile_rows,
+          .tile_columns = tile,
+          .panels = (columns + tile - 1) / tile,
+          .panel_elements = (tiled ? tile_depth_of(depth) : depth) * tile,
+          .packed = packed_panels<T>(*product.weight, product.transposed),
+          .left_in_place = std::is_same_v<T, float> && product.x_index == nullptr &&
+                           depth % kConflictingStride != 0};
+}
+
+template <typename T>
+void RowProducts::run(const RowProduct<T>& product) {
+  if (product.offsets.back() == 0) return;
+  const Call<T> call = prepare(product);
+  const int64_t unit_rows = by_tiles<T>() ? kRowsPerTiledUnit : kRowsPerUnit;
   units_.clear();
   for (size_t expert = 0; expert + 1 < product.offsets.size(); ++expert) {
     const int64_t begin = product.offsets[expert], rows = product.offsets[expert + 1] - begin;
     if (rows == 0) continue;
-    const int64_t parts = (rows + kRowsPerUnit - 1) / kRowsPerUnit;
-    const int64_t part_rows = rounded_up((rows + parts - 1) / parts, loops_.tile_rows);
+    const int64_t parts = (rows + unit_rows - 1) / unit_rows;
+    const int64_t part_rows = rounded_up((rows + parts - 1) / parts, call.tile_rows);
     for (int64_t row = 0; row < rows; row += part_rows) {
       units_.push_back(
           {static_cast<int64_t>(expert), begin + row, begin + std::min(rows, row + part_rows)});
@@ -161,13 +187,19 @@ void RowProducts::run(const RowProduct<T>& product) {
   // Few row blocks are cut by columns too, so that every thread has several units.
   const int64_t row_units = static_cast<int64_t>(units_.size());
   const int64_t shared_out = team_.size() == 1 ? 1 : (4 * team_.size() + row_units - 1) / row_units;
-  const int64_t buffered = std::is_same_v<T, float> ? 1 : columns / kBufferedColumns;
+  const int64_t buffered_columns = by_tiles<T>() ? kTiledBufferedColumns : kBufferedColumns;
+  const int64_t buffered = std::is_same_v<T, float> ? 1 : call.columns / buffered_columns;
   const int64_t groups = std::min(std::max(shared_out, buffered), call.panels);
-  const int64_t cost = product.offsets.back() * depth * columns / (8 * row_units * groups) + 1;
+  const int64_t cost =
+      product.offsets.back() * call.depth * call.columns / (8 * row_units * groups) + 1;
   team_.units(row_units * groups, cost, [&](int64_t unit, int thread) {
     const int64_t group = unit % groups;
-    compute(call, units_[static_cast<size_t>(unit / groups)], call.panels * group / groups,
-            call.panels * (group + 1) / groups, thread);
+    const Unit& rows = units_[static_cast<size_t>(unit / groups)];
+    const int64_t begin = call.panels * group / groups, end = call.panels * (group + 1) / groups;
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      if (by_tiles<T>()) return compute_by_tiles(call, rows, begin, end, thread);
+    }
+    compute(call, rows, begin, end, thread);
   });
 }
 
@@ -188,7 +220,7 @@ void RowProducts::compute(const Call<T>& call, const Unit& unit, int64_t panel_b
   float* left = team_.buffer(thread, left_floats + (direct ? 0 : rows * result_stride));
   result = direct ? result + unit.row_begin * call.columns + column_begin : left + left_floats;
 
-  const T* panels = call.packed + (unit.expert * call.panels + panel_begin) * call.depth * tile;
+  const T* panels = call.packed + (unit.expert * call.panels + panel_begin) * call.panel_elements;
   // Added to y itself only where it is the direct target.
   const bool add_to_result = direct && product.write == Write::kAccumulate;
   for (int64_t k = 0; k < call.depth; k += kDepthBlock) {
@@ -202,16 +234,51 @@ void RowProducts::compute(const Call<T>& call, const Unit& unit, int64_t panel_b
     for (int64_t panel = 0; panel < panel_end - panel_begin; ++panel) {
       const int64_t column = panel * tile;
       const int64_t columns = std::min(tile, column_end - column_begin - column);
-      const T* packed = panels + (panel * call.depth + k) * tile;
+      const T* packed = panels + panel * call.panel_elements + k * tile;
+      const bool last = panel + 1 == panel_end - panel_begin;
+      const T* next = last ? packed : packed + call.panel_elements;
       const bool accumulate = k > 0 || add_to_result;
       if constexpr (std::is_same_v<T, float>) {
         multiply(loops_, product.x + unit.row_begin * call.depth + k, call.depth, in_place, packed,
-                 depth, result + column, result_stride, columns, accumulate);
+                 depth, next, result + column, result_stride, columns, accumulate);
       }
-      multiply(loops_, left, kLeftStride, rows - in_place, packed, depth,
+      multiply(loops_, left, kLeftStride, rows - in_place, packed, depth, next,
                result + in_place * result_stride + column, result_stride, columns, accumulate);
     }
   }
+  finish(call, unit, column_begin, column_end, result, result_stride);
+}
+
+void RowProducts::compute_by_tiles(const Call<BFloat16>& call, const Unit& unit,
+                                   int64_t panel_begin, int64_t panel_end, int thread) {
+  const RowProduct<BFloat16>& product = call.product;
+  const int64_t rows = unit.row_end - unit.row_begin;
+  const int64_t column_begin = panel_begin * kTileBlock;
+  const int64_t column_end = std::min(call.columns, panel_end * kTileBlock);
+  // Not a power of two, for the sake of a first-level cache's sets.
+  const int64_t result_stride = (panel_end - panel_begin) * kTileBlock + 16;
+  // Depth in equal blocks, whole steps of the tiles.
+  const int64_t blocks = (call.depth + kTiledDepthBlock - 1) / kTiledDepthBlock;
+  const int64_t block = tile_depth_of((call.depth + blocks - 1) / blocks);
+  const int64_t left_floats = rounded_up(rows, kTileBlock) * block / 2;
+  float* result = team_.buffer(thread, left_floats + rows * result_stride) + left_floats;
+  uint16_t* left = reinterpret_cast<uint16_t*>(result - left_floats);
+  const int32_t* index = product.x_index == nullptr ? nullptr : product.x_index + unit.row_begin;
+  const uint16_t* x =
+      bits_of(index == nullptr ? product.x + unit.row_begin * call.depth : product.x);
+  tiles_->begin();
+  for (int64_t k = 0; k < call.depth; k += block) {
+    const int64_t depth = std::min(block, call.depth - k);
+    tiles_->pack_rows(x + k, call.depth, index, rows, depth, left);
+    for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+      const int64_t column = panel * kTileBlock;
+      const BFloat16* packed =
+          call.packed + (unit.expert * call.panels + panel) * call.panel_elements + k * kTileBlock;
+      tiles_->product(left, rows, bits_of(packed), depth, result + column - column_begin,
+                      result_stride, kTileBlock, k > 0);
+    }
+  }
+  tiles_->end();
   finish(call, unit, column_begin, column_end, result, result_stride);
 }
 

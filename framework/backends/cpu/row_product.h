@@ -1,12 +1,15 @@
 // Products of token rows with weights, for one weight or a stack of experts: own kernels, since a
 // row's result may not depend on the other rows of the call or on its place among them. (oneDNN's
 // does: with AVX2 edge rows are summed in another order, with AVX-512 calls of under 16 rows.)
+// float32 by vectors; bfloat16 by matrix tiles, or by vectors where there are none.
 #pragma once
 
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "backends/cpu/team.h"
+#include "backends/cpu/tile_loops.h"
 #include "backends/cpu/vector_loops.h"
 #include "ops/mat_mul.h"
 #include "tensor/bfloat16.h"
@@ -33,7 +36,9 @@ struct RowProduct {
 
 class RowProducts {
  public:
-  RowProducts(Team& team, const VectorLoops& loops) : team_(team), loops_(loops) {}
+  //   tiles  or null
+  RowProducts(Team& team, const VectorLoops& loops, const TileLoops* tiles)
+      : team_(team), loops_(loops), tiles_(tiles) {}
 
   template <typename T>
   void run(const RowProduct<T>& product);
@@ -47,16 +52,25 @@ class RowProducts {
   struct Call;
 
   template <typename T>
+  bool by_tiles() const {
+    return std::is_same_v<T, BFloat16> && tiles_ != nullptr;
+  }
+  template <typename T>
   const T* packed_panels(const Weight& weight, bool transposed);
+  template <typename T>
+  Call<T> prepare(const RowProduct<T>& product);
   template <typename T>
   void compute(const Call<T>& call, const Unit& unit, int64_t panel_begin, int64_t panel_end,
                int thread);
+  void compute_by_tiles(const Call<BFloat16>& call, const Unit& unit, int64_t panel_begin,
+                        int64_t panel_end, int thread);
   template <typename T>
   void finish(const Call<T>& call, const Unit& unit, int64_t column_begin, int64_t column_end,
               float* result, int64_t result_stride);
 
   Team& team_;
   const VectorLoops& loops_;
+  const TileLoops* tiles_;
   std::vector<Unit> units_;  // of the current call; kept for its memory
 };
 

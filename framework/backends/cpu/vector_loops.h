@@ -58,8 +58,9 @@ struct VectorLoops {
   // in the order of depth, the same for every row and row count.
   //   a      [rows, a_stride]; up to the next multiple of tile_rows rows are read
   //   panel  [depth, tile_columns], depth <= kDepthBlock
+  //   next   the panel that is read next, which is fetched into the cache meanwhile
   void (*product)(const float* a, int64_t a_stride, int64_t rows, const float* panel, int64_t depth,
-                  float* c, int64_t c_stride, int64_t columns, bool accumulate);
+                  const float* next, float* c, int64_t c_stride, int64_t columns, bool accumulate);
   // panel[k, c] = w[k * depth_stride + c * column_stride], 0 for c from `columns` to tile_columns.
   void (*pack_panel)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                      int64_t column_stride, float* panel);
@@ -67,10 +68,21 @@ struct VectorLoops {
   // The same with a panel of bfloat16, for which column c stands at 2 c, column c + tile_columns /
   // 2 at 2 c + 1.
   void (*product_bf16)(const float* a, int64_t a_stride, int64_t rows, const uint16_t* panel,
-                       int64_t depth, float* c, int64_t c_stride, int64_t columns, bool accumulate);
+                       int64_t depth, const uint16_t* next, float* c, int64_t c_stride,
+                       int64_t columns, bool accumulate);
   // w rounded to bfloat16 on the way.
   void (*pack_panel_bf16)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                           int64_t column_stride, uint16_t* panel);
+
+  // The same as `product` with the left side as spread_rows leaves it.
+  //   a  [rows / tile_rows, rounded up][depth, tile_rows]
+  void (*product_of_depths)(const float* a, int64_t rows, const float* panel, int64_t depth,
+                            const float* next, float* c, int64_t c_stride, int64_t columns,
+                            bool accumulate);
+  // n elements in pieces of tile_rows or tile_columns that are `distance` apart, the last one
+  // filled up with zeros.
+  void (*spread_rows)(int64_t n, const float* x, float* pieces, int64_t distance);
+  void (*spread_columns)(int64_t n, const float* x, float* pieces, int64_t distance);
 
   void (*widen)(int64_t n, const uint16_t* x, float* y);   // bfloat16 to float32
   void (*narrow)(int64_t n, const float* x, uint16_t* y);  // to the nearest, ties to even

@@ -12,6 +12,11 @@ constexpr int64_t kLanes = SWITCHYARD_VECTOR_BYTES / 4;
 constexpr int64_t kTileRows = SWITCHYARD_TILE_ROW_COUNT;
 constexpr int64_t kTileColumns = 2 * kLanes;
 
+// Of what is read next, so much is fetched at each depth: a cache line, or a panel's whole row.
+template <typename Element>
+constexpr int64_t kNextStep = 64 / sizeof(Element) < kTileColumns ? 64 / sizeof(Element)
+                                                                  : kTileColumns;
+
 // The two vectors of a panel's row of kTileColumns elements.
 struct PanelRow {
   Vector left, right;
@@ -26,16 +31,41 @@ inline __attribute__((always_inline)) PanelRow row_of(const uint16_t* panel) {
   return {(Vector)(pairs << 16), (Vector)(pairs & 0xFFFF0000u)};
 }
 
+// How a tile reads its left side: rows at a stride, of which three share an address register, the
+// stride and its double doing the rest; or the tile's rows beside each other for each depth.
+struct StridedRows {
+  explicit StridedRows(const float* a, int64_t stride) : stride_(stride) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < (kTileRows + 2) / 3; ++i) rows_[i] = a + 3 * i * stride;
+  }
+  inline __attribute__((always_inline)) float operator[](int64_t row) const {
+    return rows_[row / 3][(row % 3) * stride_];
+  }
+  inline __attribute__((always_inline)) void next_depth() {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < (kTileRows + 2) / 3; ++i) ++rows_[i];
+  }
+
+ private:
+  const float* rows_[(kTileRows + 2) / 3];
+  int64_t stride_;
+};
+struct RowsOfDepths {
+  explicit RowsOfDepths(const float* a, int64_t) : rows_(a) {}
+  inline __attribute__((always_inline)) float operator[](int64_t row) const { return rows_[row]; }
+  inline __attribute__((always_inline)) void next_depth() { rows_ += kTileRows; }
+
+ private:
+  const float* rows_;
+};
+
 // One accumulator pair per row, named rather than indexed: an array would not stay in registers.
-// Three rows share an address register, the stride and its double doing the rest.
-template <bool kAccumulate, typename Element>
-__attribute__((always_inline)) inline void tile(const float* a, int64_t a_stride,
-                                                const Element* panel, int64_t depth, float* c,
-                                                int64_t c_stride) {
-  const float* rows[(kTileRows + 2) / 3];
-#define SWITCHYARD_ROW(i)                         \
-  if (i % 3 == 0) rows[i / 3] = a + i * a_stride; \
-  __builtin_prefetch(c + i * c_stride, 1);        \
+// Fetches a part of what is read next on the way.
+template <bool kAccumulate, typename Left, typename Element>
+__attribute__((always_inline)) inline void tile(Left left_rows, const Element* panel, int64_t depth,
+                                                const Element* next, float* c, int64_t c_stride) {
+#define SWITCHYARD_ROW(i)                  \
+  __builtin_prefetch(c + i * c_stride, 1); \
   __builtin_prefetch(c + i * c_stride + kLanes, 1);
   SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
 #undef SWITCHYARD_ROW
@@ -44,18 +74,17 @@ __attribute__((always_inline)) inline void tile(const float* a, int64_t a_stride
 #undef SWITCHYARD_ROW
   for (int64_t k = 0; k < depth; ++k) {
     const PanelRow panel_row = row_of(panel);
-#define SWITCHYARD_ROW(i)                            \
-  {                                                  \
-    const float s = rows[i / 3][(i % 3) * a_stride]; \
-    left##i = s * panel_row.left + left##i;          \
-    right##i = s * panel_row.right + right##i;       \
+    __builtin_prefetch(next, 0, 2);
+    next += kNextStep<Element>;
+#define SWITCHYARD_ROW(i)                      \
+  {                                            \
+    const float s = left_rows[i];              \
+    left##i = s * panel_row.left + left##i;    \
+    right##i = s * panel_row.right + right##i; \
   }
     SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
 #undef SWITCHYARD_ROW
-#define SWITCHYARD_ROW(i) \
-  if (i % 3 == 0) ++rows[i / 3];
-    SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
-#undef SWITCHYARD_ROW
+    left_rows.next_depth();
     panel += kTileColumns;
   }
 #define SWITCHYARD_ROW(i)                                                   \
@@ -72,22 +101,30 @@ __attribute__((always_inline)) inline void tile(const float* a, int64_t a_stride
 #undef SWITCHYARD_ROW
 }
 
-template <typename Element>
-void product(const float* a, int64_t a_stride, int64_t rows, const Element* panel, int64_t depth,
-             float* c, int64_t c_stride, int64_t columns, bool accumulate) {
-  for (int64_t row = 0; row < rows; row += kTileRows, a += kTileRows * a_stride) {
+// a_step leads from one tile's rows to the next one's.
+template <typename Left, typename Element>
+inline __attribute__((always_inline)) void tiles(const float* a, int64_t a_stride, int64_t a_step,
+                                                 int64_t rows, const Element* panel, int64_t depth,
+                                                 const Element* next, float* c, int64_t c_stride,
+                                                 int64_t columns, bool accumulate) {
+  int64_t fetched = 0;
+  for (int64_t row = 0; row < rows; row += kTileRows, a += a_step) {
     float* target = c + row * c_stride;
+    const Element* next_part = next + fetched;
+    fetched = fetched + depth * kNextStep<Element> < depth * kTileColumns
+                  ? fetched + depth * kNextStep<Element>
+                  : 0;
     if (columns == kTileColumns && rows - row >= kTileRows) {
       if (accumulate) {
-        tile<true>(a, a_stride, panel, depth, target, c_stride);
+        tile<true>(Left(a, a_stride), panel, depth, next_part, target, c_stride);
       } else {
-        tile<false>(a, a_stride, panel, depth, target, c_stride);
+        tile<false>(Left(a, a_stride), panel, depth, next_part, target, c_stride);
       }
       continue;
     }
     // An edge: the same arithmetic beside the target, then what exists of it.
     float edge[kTileRows * kTileColumns];
-    tile<false>(a, a_stride, panel, depth, edge, kTileColumns);
+    tile<false>(Left(a, a_stride), panel, depth, next_part, edge, kTileColumns);
     const int64_t edge_rows = rows - row < kTileRows ? rows - row : kTileRows;
     for (int64_t i = 0; i < edge_rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) {
@@ -96,6 +133,37 @@ void product(const float* a, int64_t a_stride, int64_t rows, const Element* pane
       }
     }
   }
+}
+
+template <typename Element>
+void product(const float* a, int64_t a_stride, int64_t rows, const Element* panel, int64_t depth,
+             const Element* next, float* c, int64_t c_stride, int64_t columns, bool accumulate) {
+  tiles<StridedRows>(a, a_stride, kTileRows * a_stride, rows, panel, depth, next, c, c_stride,
+                     columns, accumulate);
+}
+
+void product_of_depths(const float* a, int64_t rows, const float* panel, int64_t depth,
+                       const float* next, float* c, int64_t c_stride, int64_t columns,
+                       bool accumulate) {
+  tiles<RowsOfDepths>(a, 0, depth * kTileRows, rows, panel, depth, next, c, c_stride, columns,
+                      accumulate);
+}
+
+// n elements in pieces of kWidth, `distance` apart; the last one is filled up with zeros.
+template <int64_t kWidth>
+inline __attribute__((always_inline)) void spread(int64_t n, const float* x, float* pieces,
+                                                  int64_t distance) {
+  for (; n >= kWidth; n -= kWidth, x += kWidth, pieces += distance) {
+    __builtin_memcpy(pieces, x, kWidth * sizeof(float));
+  }
+  if (n == 0) return;
+  for (int64_t i = 0; i < kWidth; ++i) pieces[i] = i < n ? x[i] : 0.0f;
+}
+void spread_rows(int64_t n, const float* x, float* pieces, int64_t distance) {
+  spread<kTileRows>(n, x, pieces, distance);
+}
+void spread_columns(int64_t n, const float* x, float* pieces, int64_t distance) {
+  spread<kTileColumns>(n, x, pieces, distance);
 }
 
 void pack_panel(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
