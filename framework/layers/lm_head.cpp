@@ -35,6 +35,7 @@ TensorView LmHead::logits(LayerContext& ctx, TensorView h, Saved& saved) {
 
 TensorView LmHead::loss(LayerContext& ctx, TensorView h, TensorView targets, double gradient_scale,
                         Saved& saved) {
+  const Span span(ctx.tracer, "head");
   const TensorView y = logits(ctx, h, saved);
   const TensorView losses = ctx.saved.allocate(DType::kFloat64, {h.shape()[0]});
   saved.dlogits = ctx.training ? y : TensorView();
@@ -50,6 +51,7 @@ TensorView LmHead::loss(LayerContext& ctx, TensorView h, TensorView targets, dou
 }
 
 void LmHead::backward(LayerContext& ctx, LeafOffsets leaves, const Saved& saved, TensorView dh) {
+  const Span span(ctx.tracer, "head");
   linear_weight_gradient(ctx, saved.h, saved.dlogits, leaves, *weight_);
   linear_input_gradient(ctx, saved.dlogits, *weight_, dh, Write::kOverwrite);
   if (scale_ != 1.0) scale(ctx, dh, scale_, dh);

@@ -18,6 +18,12 @@ std::vector<double> sum_over_ranks(Collectives& world, const std::vector<double>
   return sums;
 }
 
+std::vector<double> max_over_ranks(Collectives& world, const std::vector<double>& values) {
+  std::vector<double> most = values;
+  reduce(world, most, ReduceOp::kMax);
+  return most;
+}
+
 static double sum(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
 }

@@ -9,8 +9,9 @@
 
 namespace switchyard {
 
-// The element-wise sum over the ranks. Every rank calls it with as many values.
+// The element-wise sum or maximum over the ranks. Every rank calls it with as many values.
 std::vector<double> sum_over_ranks(Collectives& world, const std::vector<double>& values);
+std::vector<double> max_over_ranks(Collectives& world, const std::vector<double>& values);
 
 // The layers' observations summed over the ranks, as ratios. Every rank calls it; the same result
 // on each.

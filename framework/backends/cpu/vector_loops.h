@@ -72,6 +72,10 @@ struct VectorLoops {
   void (*pack_panel_bf16)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                           int64_t column_stride, uint16_t* panel);
 
+  // `rounds` multiply-adds for each of the tile_rows * tile_columns accumulators of the product, on
+  // registers alone: what a product could do at best. Returns their sum.
+  float (*multiply_adds)(int64_t rounds, float factor);
+
   void (*widen)(int64_t n, const uint16_t* x, float* y);   // bfloat16 to float32
   void (*narrow)(int64_t n, const float* x, uint16_t* y);  // to the nearest, ties to even
   void (*add)(int64_t n, const float* a, const float* b, float* y);
