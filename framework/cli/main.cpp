@@ -17,6 +17,7 @@ static int run_program(int argc, char** argv) {
   add_convert(line);
   add_report(line);
   add_verify(line);
+  add_bench(line);
   add_checkpoint(line);
   add_average(line);
   add_doctor(line);

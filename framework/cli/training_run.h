@@ -16,6 +16,7 @@ struct RunDirectory {
   std::filesystem::path checkpoints() const { return path / "checkpoints"; }
   std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
   std::filesystem::path tensorboard() const { return path / "tensorboard"; }
+  std::filesystem::path trace() const { return path / "trace.json"; }
   std::filesystem::path routing() const { return path / kRoutingTraceFile; }
   std::filesystem::path log(int rank) const;                             // logs/rank-00003.log
   std::filesystem::path config() const { return path / "config.yaml"; }  // resolved

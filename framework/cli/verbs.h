@@ -18,6 +18,7 @@ void add_eval(CommandLine& line);
 void add_generate(CommandLine& line);
 void add_logits(CommandLine& line);
 void add_report(CommandLine& line);
+void add_bench(CommandLine& line);
 void add_verify(CommandLine& line);
 void add_checkpoint(CommandLine& line);
 void add_average(CommandLine& line);

@@ -38,6 +38,7 @@ TensorView LmHead::logits(LayerContext& ctx, TensorView h) {
 
 TensorView LmHead::loss(LayerContext& ctx, TensorView h, TensorView targets, LeafOffsets leaves,
                         double gradient_scale, Saved& saved) {
+  const Span span(ctx.tracer, "head");
   const ScratchScope scope(ctx.scratch);
   const TensorView losses = ctx.saved.allocate(DType::kFloat64, {h.shape()[0]});
   saved = {};

@@ -82,6 +82,8 @@ TensorView Block::sublayer_gradient(LayerContext& ctx, const TokenRows& rows, Te
 
 TensorView Block::forward(LayerContext& ctx, const TokenRows& rows, TensorView h,
                           const PositionEncoding& positions, const Memory* memory, Saved& saved) {
+  const Span block(ctx.tracer, "block", options_.number);
+  Span part(ctx.tracer, "self-attention");
   saved.self.normed = self_norm_.forward(ctx, h, saved.self.norm);
   const AttentionLayer::Source self{rows, saved.self.normed};
   const TensorView attended =
@@ -89,11 +91,13 @@ TensorView Block::forward(LayerContext& ctx, const TokenRows& rows, TensorView h
   h = add_residual(ctx, rows, h, attended, Purpose::kAttentionOutputDropout);
 
   if (cross_attention_) {
+    part.then("cross-attention");
     saved.cross.normed = cross_norm_->forward(ctx, h, saved.cross.norm);
     const TensorView crossed = cross_attention_->forward(
         ctx, {rows, saved.cross.normed}, {*memory->rows, memory->x}, {}, saved.cross.attention);
     h = add_residual(ctx, rows, h, crossed, Purpose::kCrossAttentionOutputDropout);
   }
+  part.then("feed-forward");
   return feed(ctx, rows, h, saved);
 }
 
@@ -135,6 +139,8 @@ TensorView Block::step(LayerContext& ctx, const TokenRows& rows, TensorView h,
 void Block::backward(LayerContext& ctx, const TokenRows& rows, const PositionEncoding& positions,
                      const Memory* memory, const Saved& saved, TensorView dh,
                      TensorView ddistance_bias) {
+  const Span block(ctx.tracer, "block", options_.number);
+  Span part(ctx.tracer, "feed-forward");
   const ScratchScope scope(ctx.scratch);
   const TensorView dnormed = ctx.scratch.allocate(dh.dtype(), dh.shape());
   const LeafOffsets leaves = rows.group_offsets;
@@ -146,6 +152,7 @@ void Block::backward(LayerContext& ctx, const TokenRows& rows, const PositionEnc
   ffn_norm_.backward(ctx, leaves, saved.ffn.norm, dnormed, dh, Write::kAccumulate);
 
   if (cross_attention_) {
+    part.then("cross-attention");
     {
       const ScratchScope sublayer(ctx.scratch);
       const TensorView dy = sublayer_gradient(ctx, rows, dh, Purpose::kCrossAttentionOutputDropout);
@@ -155,6 +162,7 @@ void Block::backward(LayerContext& ctx, const TokenRows& rows, const PositionEnc
     }
     cross_norm_->backward(ctx, leaves, saved.cross.norm, dnormed, dh, Write::kAccumulate);
   }
+  part.then("self-attention");
   {
     const ScratchScope sublayer(ctx.scratch);
     const TensorView dy = sublayer_gradient(ctx, rows, dh, Purpose::kAttentionOutputDropout);

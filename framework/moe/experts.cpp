@@ -70,6 +70,7 @@ void Experts::fill_hidden(LayerContext& ctx, const Inputs& in, const Saved& save
 
 void Experts::compute_hidden(LayerContext& ctx, const RaggedRows& rows, TensorView x,
                              TensorView row_keys, Saved& saved, Arena& saved_arena) const {
+  const Span span(ctx.tracer, Phase::kExperts);
   lay_out(ctx, rows, x.dtype(), row_keys, saved, saved_arena);
   const ScratchScope scope(ctx.scratch);
   fill_hidden(ctx, gather(ctx, rows, x, row_keys, saved), saved);
@@ -78,6 +79,7 @@ void Experts::compute_hidden(LayerContext& ctx, const RaggedRows& rows, TensorVi
 TensorView Experts::forward(LayerContext& ctx, const RaggedRows& rows, TensorView x,
                             TensorView row_keys, Saved& saved, Arena& saved_arena,
                             Arena& arena) const {
+  const Span span(ctx.tracer, Phase::kExperts);
   const TensorView y = arena.allocate(x.dtype(), x.shape());
   lay_out(ctx, rows, x.dtype(), row_keys, saved, saved_arena);
   const ScratchScope scope(ctx.scratch);
@@ -92,6 +94,7 @@ TensorView Experts::forward(LayerContext& ctx, const RaggedRows& rows, TensorVie
 TensorView Experts::backward(LayerContext& ctx, const RaggedRows& rows, TensorView x,
                              TensorView row_keys, const Saved& saved, TensorView dy_here,
                              Arena& arena) {
+  const Span span(ctx.tracer, Phase::kExperts);
   const TensorView dx = arena.allocate(x.dtype(), x.shape());
   const ScratchScope scope(ctx.scratch);
   const Inputs in = gather(ctx, rows, x, row_keys, saved);

@@ -118,6 +118,7 @@ TensorView MoeLayer::forward(LayerContext& ctx, const TokenRows& rows, TensorVie
 
 TensorView MoeLayer::forward_routed(LayerContext& ctx, const TokenRows& rows, TensorView x,
                                     Saved& saved) {
+  Span span(ctx.tracer, Phase::kRouting);
   Routing& routing = *saved.routing;
   const RouterInput input = router_input(ctx, rows, x);
   router_->forward(ctx, input, ctx.replay ? saved.expert : saved.given, routing);
@@ -128,7 +129,9 @@ TensorView MoeLayer::forward_routed(LayerContext& ctx, const TokenRows& rows, Te
     router_->reroute(ctx, saved.kept, routing);
   }
   const Travellers going = travellers(rows, x, saved);
+  span.then(Phase::kExchange);
   experts_.forward(ctx, going.rows, going.expert, going.x, saved.experts);
+  span.then(Phase::kCombine);
   const TensorView results = ctx.saved.allocate(x.dtype(), going.x.shape());
   combine_rows(ctx, saved.experts.returned, saved.experts.plan.position,
                slot_router_ ? TensorView() : routing.weight, results);
@@ -151,6 +154,7 @@ void MoeLayer::backward(LayerContext& ctx, const TokenRows& rows, TensorView x,
 
 void MoeLayer::backward_routed(LayerContext& ctx, const TokenRows& rows, TensorView x,
                                const Saved& saved, TensorView dy, TensorView dx) {
+  Span span(ctx.tracer, Phase::kCombine);
   const Routing& routing = *saved.routing;
   const RouterInput input = router_input(ctx, rows, x);
   const Travellers going = travellers(rows, x, saved);
@@ -169,13 +173,16 @@ void MoeLayer::backward_routed(LayerContext& ctx, const TokenRows& rows, TensorV
     combine_rows_backward(ctx, returned, plan.source, plan.position, routing.weight, dy, dreturned,
                           gradient.dweight);
   }
+  span.then(Phase::kExchange);
   const TensorView drows = experts_.backward(ctx, going.rows, going.x, saved.experts, dreturned);
+  span.then(Phase::kCombine);
   TensorView dtravellers = dx;
   if (slot_router_) {
     dtravellers = gradient.dslots = ctx.scratch.allocate(x.dtype(), going.x.shape());
     fill_zero(ctx, dx);
   }
   combine_rows(ctx, drows, plan.position, TensorView(), dtravellers);
+  span.then(Phase::kRouting);
   losses_.add_gradients(ctx, rows, routing, saved.statistics, global_load_, gradient);
   router_->backward(ctx, input, routing, gradient, dx);
 }

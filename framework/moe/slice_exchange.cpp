@@ -40,6 +40,7 @@ ReusedVector<int64_t> SliceExchange::agree_on_rows(LayerContext& ctx, int64_t ro
 
 SlicePlan SliceExchange::agree(LayerContext& ctx, const RaggedRows& rows, TensorView row_keys,
                                Arena& arena) const {
+  const Span span(ctx.tracer, Phase::kExchange);
   Collectives& group = *ctx.groups.tensor;
   const auto ranks = static_cast<size_t>(group.size());
   SlicePlan plan;
@@ -91,6 +92,7 @@ SlicePlan SliceExchange::agree(LayerContext& ctx, const RaggedRows& rows, Tensor
 
 TensorView SliceExchange::gather(LayerContext& ctx, const SlicePlan& plan, TensorView x,
                                  Arena& arena) const {
+  const Span span(ctx.tracer, Phase::kExchange);
   const TensorView all = arena.allocate(x.dtype(), {plan.rows(), x.shape()[1]});
   ctx.groups.tensor->all_gather(ctx.stream, x, plan.rows_of_rank, all)->wait();
   return all;
@@ -98,6 +100,7 @@ TensorView SliceExchange::gather(LayerContext& ctx, const SlicePlan& plan, Tenso
 
 void SliceExchange::sum(LayerContext& ctx, const SlicePlan& plan, TensorView partial,
                         TensorView sum) const {
+  const Span span(ctx.tracer, Phase::kExchange);
   Collectives& group = *ctx.groups.tensor;
   const DType dtype = accurate(sum.dtype());
   if (dtype == sum.dtype()) {

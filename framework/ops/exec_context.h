@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/tracer.h"
 #include "ops/flop_counter.h"
 #include "ops/ordered_sums.h"
 #include "tensor/arena.h"
@@ -22,6 +23,7 @@ struct ExecContext {
   // With it (train.reduction: ordered) gradients of weights are 64-bit sums, equal to the bit in
   // every layout; null: they are summed in whatever order is fastest, equal to rounding.
   const OrderedSums* ordered = nullptr;
+  Tracer* tracer = nullptr;  // of this rank; null: nothing is traced
 
   // Counts `products` products [m, k] x [k, n]; called by the operations of ops/.
   void count_products(int64_t products, int64_t m, int64_t n, int64_t k) const {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "ops/device_limits.h"
 #include "ops/kernels.h"
 
 namespace switchyard {
@@ -16,6 +18,8 @@ struct DeviceRow {
   std::unique_ptr<Kernels> (*make)(int threads);
   // What it found here, for `doctor`.
   std::string (*describe)(int threads);
+  // What it can do at best, with as many threads; see cpu_limits.h. Null: nobody has measured it.
+  DeviceLimits (*measure)(int threads);
 };
 
 const std::vector<DeviceRow>& devices();
@@ -26,5 +30,8 @@ const std::vector<DeviceRow>& devices();
 std::string resolve_device(const std::string& name, const std::string& where);
 
 std::unique_ptr<Kernels> make_kernels(const std::string& device, int threads);
+
+// Empty where the device's limits aren't measured.
+std::optional<DeviceLimits> measure_limits(const std::string& device, int threads);
 
 }  // namespace switchyard

@@ -1,6 +1,7 @@
 #include "report/console_sink.h"
 
 #include "base/log.h"
+#include "report/profile_table.h"
 #include "report/specialisation.h"
 
 namespace switchyard {
@@ -123,6 +124,10 @@ void ConsoleSink::evaluation(const EvaluationRecord& record) {
   log_info("  {} sequences, {} target tokens, dropped {:.2f} %, {:.1f} s", record.sequences,
            record.target_tokens, 100 * record.dropped_share, record.seconds);
   if (record.step == options_.total_steps) say_what_experts_took(record);
+}
+
+void ConsoleSink::profile(const ProfileRecord& record) {
+  for (const std::string& line : profile_table(record)) log_info(line);
 }
 
 }  // namespace switchyard

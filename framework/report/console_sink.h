@@ -31,6 +31,7 @@ class ConsoleSink : public MetricSink {
   // The lines go to this rank's log file too, whatever the style.
   void step(const StepRecord& record) override;
   void evaluation(const EvaluationRecord& record) override;
+  void profile(const ProfileRecord& record) override;
 
  private:
   // The tokens of each expert since the last whole interval between lines.

@@ -140,6 +140,20 @@ void JsonlSink::evaluation(const EvaluationRecord& record) {
   write(line.dump());
 }
 
+void JsonlSink::profile(const ProfileRecord& record) {
+  ordered_json phases = ordered_json::object();
+  for (const PhaseRecord& phase : record.phases) {
+    phases[phase.name] = {{"seconds", phase.seconds}, {"least", phase.least}, {"most", phase.most}};
+  }
+  const ordered_json line = {{"step", record.step},
+                             {"profile.step_seconds", record.step_seconds},
+                             {"profile.steps", record.steps},
+                             {"profile.ranks", record.ranks},
+                             {"profile.accounted", record.accounted},
+                             {"profile.phases", phases}};
+  write(line.dump());
+}
+
 void JsonlSink::write(const std::string& line) {
   file_ << line << '\n' << std::flush;
   if (!file_) {

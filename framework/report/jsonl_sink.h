@@ -19,6 +19,7 @@ class JsonlSink : public MetricSink {
   void start(const StartRecord& record) override;
   void step(const StepRecord& record) override;
   void evaluation(const EvaluationRecord& record) override;
+  void profile(const ProfileRecord& record) override;
 
  private:
   void cut_after(int64_t step);

@@ -13,6 +13,8 @@ class MetricSink {
   virtual void start(const StartRecord& /*record*/) {}
   virtual void step(const StepRecord& record) = 0;
   virtual void evaluation(const EvaluationRecord& record) = 0;
+  // At the end of a process that was profiled.
+  virtual void profile(const ProfileRecord& /*record*/) {}
 };
 
 }  // namespace switchyard

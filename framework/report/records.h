@@ -78,4 +78,21 @@ struct EvaluationRecord {
   std::vector<LayerRecord> layers;
 };
 
+// A phase's share of a step, in seconds of its own: what phases inside it took isn't counted again.
+struct PhaseRecord {
+  std::string name;
+  double seconds = 0;          // mean over ranks
+  double least = 0, most = 0;  // of a rank
+};
+
+// Where the time of all steps of a process went, host time; see base/tracer.h. In training a step
+// has what stands between it and the next one too: evaluation, checkpoint.
+struct ProfileRecord {
+  int64_t step = 0;  // updates made so far
+  int64_t steps = 0, ranks = 1;
+  double step_seconds = 0;          // mean over steps and ranks: the sum of all phases
+  std::vector<PhaseRecord> phases;  // all of them, `other` last
+  double accounted = 0;             // share of the phases other than `other`
+};
+
 }  // namespace switchyard

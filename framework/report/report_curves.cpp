@@ -129,6 +129,27 @@ std::string flops_chart(const RunLog& log) {
   return draw(chart);
 }
 
+std::string phase_table(const RunLog& log) {
+  if (!log.profile || !(log.profile->step_seconds > 0)) return "";
+  const ProfileRecord& profile = *log.profile;
+  std::vector<PhaseRecord> phases = profile.phases;
+  std::ranges::sort(phases, std::greater(), &PhaseRecord::seconds);
+  std::string rows;
+  for (const PhaseRecord& phase : phases) {
+    if (!(phase.most > 0)) continue;
+    rows += fmt::format("<tr><td>{}</td><td>{:.2f}</td><td>{}</td><td>{:.2f} – {:.2f}</td></tr>\n",
+                        escape(phase.name), phase.seconds * 1e3,
+                        percent(phase.seconds / profile.step_seconds), phase.least * 1e3,
+                        phase.most * 1e3);
+  }
+  return fmt::format(
+      "<figure>\n<figcaption><h3>Time by phase</h3><p>Milliseconds a step, mean of {} on {}, with "
+      "what stands between steps. Host time; a phase inside another isn&#39;t counted twice.</p>"
+      "</figcaption>\n<div class=\"table\"><table>\n<thead><tr><th>phase</th><th>ms</th>"
+      "<th>share</th><th>by rank</th></tr></thead>\n<tbody>\n{}</tbody></table></div>\n</figure>\n",
+      counted(profile.steps, "step"), counted(profile.ranks, "rank"), rows);
+}
+
 }  // namespace
 
 double smoothing_window(const RunLog& log) {
@@ -173,7 +194,7 @@ std::string optimisation_section(const RunLog& log) {
   norm.from_zero = norm.log_if_wide = true;
   add_noisy(log, norm, "norm", log.gradient_norm);
   return section("optimisation", "Steps and speed", "How the weights moved, and how fast.",
-                 draw(rate) + draw(norm) + speed_chart(log) + flops_chart(log));
+                 draw(rate) + draw(norm) + speed_chart(log) + flops_chart(log) + phase_table(log));
 }
 
 }  // namespace switchyard

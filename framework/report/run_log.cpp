@@ -29,7 +29,7 @@ int64_t integer(const json& object, const char* key) {
   return std::isfinite(value) ? static_cast<int64_t>(value) : 0;
 }
 
-enum class Kind { kNone, kStart, kStep, kEvaluation };
+enum class Kind { kNone, kStart, kStep, kEvaluation, kProfile };
 
 // Finds out what a line is from its outermost keys and stops there: most of a line is its layers.
 class Head : public nlohmann::json_sax<json> {
@@ -53,6 +53,7 @@ class Head : public nlohmann::json_sax<json> {
     if (depth_ != 1) return true;
     if (key == "loss") kind = Kind::kStep;
     if (key == "validation.loss") kind = Kind::kEvaluation;
+    if (key == "profile.step_seconds") kind = Kind::kProfile;
     if (key == "start.step") kind = Kind::kStart;
     of_step_ = key == "step" || key == "start.step";
     return !known();
@@ -92,7 +93,7 @@ std::vector<Line> live_lines(std::ifstream& file) {
       // Starts stay: how often a run was resumed is worth knowing.
       if (from <= last) {
         std::erase_if(lines, [&](const Line& line) {
-          return (line.kind == Kind::kStep || line.kind == Kind::kEvaluation) && line.step >= from;
+          return line.kind != Kind::kStart && line.kind != Kind::kNone && line.step >= from;
         });
       }
       last = step;
@@ -180,6 +181,24 @@ EvaluationRecord evaluation_of(const json& line) {
   return record;
 }
 
+ProfileRecord profile_of(const json& line) {
+  ProfileRecord record{.step = integer(line, "step"),
+                       .steps = integer(line, "profile.steps"),
+                       .ranks = integer(line, "profile.ranks"),
+                       .step_seconds = number(line, "profile.step_seconds"),
+                       .accounted = number(line, "profile.accounted")};
+  const auto phases = line.find("profile.phases");
+  if (phases == line.end() || !phases->is_object()) return record;
+  for (const auto& [name, phase] : phases->items()) {
+    if (!phase.is_object()) continue;
+    record.phases.push_back({.name = name,
+                             .seconds = number(phase, "seconds"),
+                             .least = number(phase, "least"),
+                             .most = number(phase, "most")});
+  }
+  return record;
+}
+
 bool inputs_shuffled(const json& line) {
   const auto found = line.find("validation.inputs_shuffled");
   return found != line.end() && found->is_boolean() && found->get<bool>();
@@ -194,6 +213,7 @@ class Reader {
   void evaluation(const json& line) {
     if (!inputs_shuffled(line)) log_.evaluations.push_back(evaluation_of(line));
   }
+  void profile(const json& line) { log_.profile = profile_of(line); }
   void step(size_t index, const json& line) {
     set(log_.loss, index, number(line, "loss"));
     set(log_.load_balance, index, number(line, "load_balance"));
@@ -320,6 +340,8 @@ RunLog read_run_log(const std::filesystem::path& run_directory) {
       reader.start(parsed);
     } else if (line.kind == Kind::kEvaluation) {
       reader.evaluation(parsed);
+    } else if (line.kind == Kind::kProfile) {
+      reader.profile(parsed);
     } else if (line.kind == Kind::kStep) {
       reader.step(index, parsed);
     }

@@ -32,6 +32,7 @@ struct RunLog {
   std::vector<int64_t> skipped;  // steps whose update was left out
   std::vector<LayerLog> layers;
   std::vector<EvaluationRecord> evaluations;  // ascending; none with shuffled inputs
+  std::optional<ProfileRecord> profile;       // of the last process that was profiled
   std::optional<RoutingTrace> routing;        // of the last evaluation, where the run keeps it
   int64_t unreadable_lines = 0;
 

@@ -22,6 +22,12 @@ void add_up_over_ranks(Collectives& world, std::span<double> values) {
   reduce(world, values, ReduceOp::kSum);
 }
 
+std::vector<double> max_over_ranks(Collectives& world, const std::vector<double>& values) {
+  std::vector<double> most = values;
+  reduce(world, most, ReduceOp::kMax);
+  return most;
+}
+
 static double sum(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
 }

@@ -14,6 +14,8 @@ namespace switchyard {
 std::vector<double> sum_over_ranks(Collectives& world, const std::vector<double>& values);
 // The same in place.
 void add_up_over_ranks(Collectives& world, std::span<double> values);
+// The element-wise maximum, likewise.
+std::vector<double> max_over_ranks(Collectives& world, const std::vector<double>& values);
 
 // Turns what mixture layers saw into records, with memory that it keeps from step to step.
 class LayerSummary {

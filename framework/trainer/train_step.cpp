@@ -16,7 +16,7 @@ TrainStep::TrainStep(const TrainingParts& parts, const Options& options)
       weights_(parts.model.weights()),
       replicas_(parts.groups, weights_, options.shard_updates),
       moe_layers_(parts.model.moe_layers()),
-      workspace_(parts.kernels, parts.groups, options.seed),
+      workspace_(parts.kernels, parts.groups, options.seed, options.tracer),
       model_decisions_(parts.model.decisions()) {
   if (options.ordered) {
     const int64_t longest =
@@ -54,6 +54,7 @@ static void forget_last_step(StepRecord& record) {
 StepRecord& TrainStep::accumulate(int64_t number) {
   Collectives& world = *parts_.groups.world;
   const BatchLayout& layout = options_.layout;
+  Span span(options_.tracer, Phase::kData);
   double totals[] = {0, 0};  // tokens: targets, real ones
   batches_.resize(static_cast<size_t>(layout.micro_batches));
   for (size_t micro = 0; micro < batches_.size(); ++micro) {
@@ -73,10 +74,12 @@ StepRecord& TrainStep::accumulate(int64_t number) {
   forget_last_step(record);
   const bool counts_first = needs_global_loads_ && batches_.size() > 1;
   if (counts_first) {
+    span.then(Phase::kForward);
     const Timer timer;
     count_loads(number);
     record.counting_seconds = timer.seconds();
   }
+  span.end();
   LossSums sums;
   for (size_t i = 0; i < batches_.size(); ++i) {
     const Decisions* decided = counts_first ? &decided_[i] : nullptr;
@@ -84,8 +87,10 @@ StepRecord& TrainStep::accumulate(int64_t number) {
   }
   workspace_.release();
   LayerContext ctx = workspace_.context(true, number);
+  span.then(Phase::kReduce);
   replicas_.reduce_gradients(ctx);
 
+  span.then(Phase::kMetrics);
   record.step = number + 1;
   double job_sums[] = {sums.cross_entropy, sums.output_z,
                        static_cast<double>(workspace_.flops().count())};
@@ -157,17 +162,22 @@ static double sum_by_leaf(LayerContext& ctx, TensorView losses, LeafOffsets leav
 void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double gradient_scale,
                                 const Decisions* decided, LossSums& sums) {
   LayerContext ctx = workspace_.context(true, number);
+  Span span(ctx.tracer, Phase::kData);
   const ModelBatch on_device = batch.upload_to(ctx);
   if (decided != nullptr) {
     ctx.replay = true;
     for (size_t i = 0; i < decided->size(); ++i) *model_decisions_[i] = (*decided)[i];
   }
+  span.then(Phase::kForward);
   const TensorView losses = parts_.model.forward(ctx, on_device, gradient_scale);
+  span.then(Phase::kMetrics);
   if (decided == nullptr) {
     parts_.model.observe(ctx, on_device);
     if (needs_global_loads_) share_loads(number);
   }
+  span.then(Phase::kBackward);
   parts_.model.backward(ctx, on_device);
+  span.then(Phase::kMetrics);
   const LeafOffsets leaves = on_device.decoder.group_offsets;
   sums.cross_entropy += sum_by_leaf(ctx, losses, leaves);
   if (const TensorView z = parts_.model.output_z(); !z.absent()) {
@@ -182,6 +192,7 @@ void TrainStep::run_micro_batch(int64_t number, const MicroBatch& batch, double 
 
 void TrainStep::update(int64_t number, StepRecord& record) {
   LayerContext ctx = workspace_.context(true, number);
+  Span span(ctx.tracer, Phase::kOptimizer);
   record.gradient_norm = replicas_.gradient_norm(ctx);
   record.learning_rate = parts_.schedule.learning_rate(number);
   if (!std::isfinite(record.gradient_norm) || !std::isfinite(record.loss)) {
@@ -199,7 +210,9 @@ void TrainStep::update(int64_t number, StepRecord& record) {
   const double factor =
       options_.clip_norm ? clip_factor(record.gradient_norm, *options_.clip_norm) : 1.0;
   parts_.optimizer.step(ctx, {number, record.learning_rate, factor});
+  span.then(Phase::kReduce);
   replicas_.share_updates(ctx);
+  span.then(Phase::kRouting);
   for (size_t i = 0; i < moe_layers_.size(); ++i) {
     moe_layers_[i]->balance(ctx, record.layers[i].load);
   }

@@ -38,6 +38,7 @@ class TrainStep {
     bool ordered = false;
     // The optimizer has the weights of WeightReplicas(..., true).updated_here().
     bool shard_updates = false;
+    Tracer* tracer = nullptr;  // of this rank; null: nothing is traced
   };
   TrainStep(const TrainingParts& parts, const Options& options);
 

@@ -40,23 +40,41 @@ Trainer::Ending Trainer::run() {
 
 Trainer::Ending Trainer::train(Progress progress) {
   while (progress.steps < options_.steps) {
-    checkpoints_.poll();
-    if (stop_.agreed() != 0) return stop_early(progress);
+    const Span span(options_.tracer, Phase::kOther, "step", progress.steps);
+    if (stops()) return stop_early(progress);
     const StepRecord& record = step_.run(progress.steps);
     progress.steps = record.step;
     if (!record.skipped) progress.target_tokens += record.target_tokens;
-    for (MetricSink* sink : sinks_) sink->step(record);
+    keep(record);
     const bool last = progress.steps == options_.steps;
     const bool evaluates = last || due(options_.evaluate_every, progress.steps);
     if (evaluates && !evaluate(progress.steps)) return stop_early(progress);
-    if (last || due(options_.checkpoint_every, progress.steps)) checkpoints_.save(progress);
+    if (last || due(options_.checkpoint_every, progress.steps)) save(progress);
   }
   checkpoints_.finish();
   return Ending::kComplete;
 }
 
+bool Trainer::stops() {
+  Span span(options_.tracer, Phase::kCheckpoint);
+  checkpoints_.poll();
+  span.then(Phase::kMetrics);
+  return stop_.agreed() != 0;
+}
+
+void Trainer::keep(const StepRecord& record) {
+  const Span span(options_.tracer, Phase::kMetrics);
+  for (MetricSink* sink : sinks_) sink->step(record);
+}
+
+void Trainer::save(const Progress& progress) {
+  const Span span(options_.tracer, Phase::kCheckpoint);
+  checkpoints_.save(progress);
+}
+
 // Returns false if the ranks agree to stop before it has ended.
 bool Trainer::evaluate(int64_t step) {
+  const Span span(options_.tracer, Phase::kEvaluation);
   const auto record = evaluator_.run(step, [this] { return stop_.agreed() != 0; });
   if (!record) {
     log_info("the evaluation at step {} was given up: `switchyard eval` makes up for it", step);
@@ -68,7 +86,7 @@ bool Trainer::evaluate(int64_t step) {
 
 Trainer::Ending Trainer::stop_early(const Progress& progress) {
   const bool saved = progress.steps == 0 || checkpoints_.last_step() == progress.steps;
-  if (!saved) checkpoints_.save(progress);
+  if (!saved) save(progress);
   checkpoints_.finish();
   log_info("stopped by {} after step {} of {}: the same command goes on from there",
            signal_name(stop_.agreed()), progress.steps, options_.steps);

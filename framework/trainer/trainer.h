@@ -19,6 +19,7 @@ class Trainer {
     int64_t steps = 0;
     std::optional<int64_t> evaluate_every, checkpoint_every;  // besides at the end
     StartRecord start;                                        // for the sinks, but for its step
+    Tracer* tracer = nullptr;  // of this rank, the step's too; null: nothing is traced
   };
   // Nothing is owned; only rank 0 needs sinks.
   Trainer(TrainStep& step, Evaluator& evaluator, RunCheckpoints& checkpoints,
@@ -32,7 +33,11 @@ class Trainer {
 
  private:
   Ending train(Progress progress);
+  void keep(const StepRecord& record);
   bool evaluate(int64_t step);
+  void save(const Progress& progress);
+  // Between steps: whether the ranks agree to stop.
+  bool stops();
   Ending stop_early(const Progress& progress);
 
   TrainStep& step_;

@@ -19,10 +19,12 @@ TensorView to_device(LayerContext& ctx, const std::vector<T>& host) {
 
 class Workspace {
  public:
-  Workspace(Kernels& kernels, const Groups& groups, uint64_t seed)
+  //   tracer  of what is computed with its contexts; null: none
+  Workspace(Kernels& kernels, const Groups& groups, uint64_t seed, Tracer* tracer = nullptr)
       : kernels_(kernels),
         groups_(groups),
         seed_(seed),
+        tracer_(tracer),
         stream_(kernels.make_stream()),
         scratch_(std::in_place, kernels.memory()),
         saved_(std::in_place, kernels.memory()),
@@ -34,7 +36,8 @@ class Workspace {
              .stream = *stream_,
              .scratch = *scratch_,
              .flops = &flops_,
-             .ordered = ordered_ ? &*ordered_ : nullptr},
+             .ordered = ordered_ ? &*ordered_ : nullptr,
+             .tracer = tracer_},
             *saved_,
             *decisions_,
             groups_,
@@ -101,6 +104,7 @@ class Workspace {
   Kernels& kernels_;
   const Groups& groups_;
   uint64_t seed_;
+  Tracer* tracer_;
   std::unique_ptr<Stream> stream_;
   std::optional<Arena> scratch_, saved_, decisions_;
   FlopCounter flops_;

@@ -232,6 +232,18 @@ TEST_P(CpuLoops, UniformNumbersAreThoseOfTheKey) {
   }
 }
 
+// Every lane of accumulator n goes through a <- f a + 1 from n, whose closed form is known.
+TEST_P(CpuLoops, MultiplyAddsAreAllDone) {
+  const int64_t elements = loops().tile_rows * loops().tile_columns;
+  const int64_t accumulators = 2 * loops().tile_rows;  // of elements / accumulators lanes
+  const auto count = static_cast<double>(elements);
+  const double starts = count * static_cast<double>(accumulators - 1) / 2;
+  EXPECT_EQ(loops().multiply_adds(0, 0.5f), starts);
+  EXPECT_EQ(loops().multiply_adds(1, 0.5f), starts / 2 + count);
+  EXPECT_EQ(loops().multiply_adds(4, 0.5f), starts / 16 + count * 1.875);
+  EXPECT_EQ(loops().multiply_adds(3, 2.0f), starts * 8 + count * 7);
+}
+
 INSTANTIATE_TEST_SUITE_P(Isa, CpuLoops, testing::Values(Isa::kAvx512, Isa::kAvx2, Isa::kPortable),
                          [](const auto& parameter) {
                            return std::string(name_of(parameter.param));

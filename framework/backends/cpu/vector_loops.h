@@ -74,6 +74,9 @@ struct VectorLoops {
   void (*pack_panel_bf16)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                           int64_t column_stride, uint16_t* panel);
 
+  // `rounds` multiply-adds for each of the tile_rows * tile_columns accumulators of the product, on
+  // registers alone: what a product could do at best. Returns their sum.
+  float (*multiply_adds)(int64_t rounds, float factor);
   // The same as `product` with the left side as spread_rows leaves it.
   //   a  [rows / tile_rows, rounded up][depth, tile_rows]
   void (*product_of_depths)(const float* a, int64_t rows, const float* panel, int64_t depth,

@@ -20,6 +20,7 @@ const VectorLoops SWITCHYARD_LOOPS = {
     .pack_panel = pack_panel,
     .product_bf16 = product<uint16_t>,
     .pack_panel_bf16 = pack_panel_bf16,
+    .multiply_adds = multiply_adds,
     .product_of_depths = product_of_depths,
     .spread_rows = spread_rows,
     .spread_columns = spread_columns,

@@ -101,6 +101,32 @@ __attribute__((always_inline)) inline void tile(Left left_rows, const Element* p
 #undef SWITCHYARD_ROW
 }
 
+// As many accumulators as the tile's, so that none waits for another; they begin with 0, 1, 2, ...:
+// of equal ones the compiler would keep one.
+float multiply_adds(int64_t rounds, float factor) {
+  const Vector factors = factor + Vector{};
+  const Vector summands = 1.0f + Vector{};
+#define SWITCHYARD_ROW(i)               \
+  Vector left##i = 2.0f * i + Vector{}; \
+  Vector right##i = 2.0f * i + 1.0f + Vector{};
+  SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
+#undef SWITCHYARD_ROW
+  for (int64_t round = 0; round < rounds; ++round) {
+#define SWITCHYARD_ROW(i)                 \
+  left##i = factors * left##i + summands; \
+  right##i = factors * right##i + summands;
+    SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
+#undef SWITCHYARD_ROW
+  }
+  Vector sum = {};
+#define SWITCHYARD_ROW(i) sum += left##i + right##i;
+  SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
+#undef SWITCHYARD_ROW
+  float all = 0.0f;
+  for (int64_t lane = 0; lane < kLanes; ++lane) all += sum[lane];
+  return all;
+}
+
 // a_step leads from one tile's rows to the next one's.
 template <typename Left, typename Element>
 inline __attribute__((always_inline)) void tiles(const float* a, int64_t a_stride, int64_t a_step,
