@@ -111,6 +111,7 @@ class Rehearsal {
     workspace_.begin_step();
     for (Weight* weight : weights_) weight->begin_step();
     LayerContext ctx = workspace_.context(training_, 0);
+    ctx.tracer = nullptr;  // no part of a step
     const ModelBatch on_device = batch_.upload_to(ctx);
     give_choices(ctx, model_, on_device, spread);
     model_.forward(ctx, on_device, 0.0);
