@@ -130,6 +130,48 @@ OpCase large_attention(bool causal, double dropout_rate) {
   };
 }
 
+// Packed segments over several blocks of keys and rows, with padding between and behind them whose
+// queries see nothing; two heads to a key head.
+OpCase packed_attention(int64_t window) {
+  const int64_t batch = 2, length = 430, heads = 2, width = 33;
+  Numbers segments;
+  for (int64_t i = 0; i < batch * length; ++i) {
+    const int64_t place = i % length;
+    segments.push_back(place < 250 ? 1 : place < 255 ? 0 : place < 400 ? 2 : 0);
+  }
+  const auto input = [=](OpRun& run) {
+    AttentionInput in{.q = run.in("q"), .k = run.in("k"), .v = run.in("v")};
+    in.mask = {.key_segment = run.in("segment"),
+               .query_segment = run.in("segment"),
+               .causal = window > 0,
+               .window = window};
+    in.scale = 0.2;
+    in.dropout_rate = 0.1;
+    in.random = {{.seed = 3, .step = 1, .layer = 2, .purpose = Purpose::kAttentionDropout},
+                 run.in("token")};
+    return in;
+  };
+  const Shape shape{batch, length, heads, width}, key_shape{batch, length, 1, width};
+  return {
+      .name = "attention_packed_" + std::to_string(window),
+      .inputs = {normal("q", shape), normal("k", key_shape), normal("v", key_shape),
+                 given("segment", Element::kInt32, {batch, length}, segments),
+                 tokens(batch * length)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            attention(ctx, input(run), run.output("out", shape),
+                      run.temporary("lse", {batch, heads, length}, Element::kAccurate));
+          },
+      .backward =
+          [=](ExecContext& ctx, OpRun& run) {
+            const int64_t leaves[] = {0, batch};
+            attention_backward(ctx, input(run), run.in("out"), run.in("lse"), run.d_output("out"),
+                               leaves, run.d_input("q"), run.d_input("k"), run.d_input("v"), {});
+          },
+      .tolerance = {.float32 = 1e-5},
+  };
+}
+
 OpCase large_norm() {
   const int64_t rows = 700, columns = 131;
   return {
@@ -214,6 +256,8 @@ const std::vector<OpCase>& large_cases() {
                                             large_grouped(),
                                             large_attention(true, 0),
                                             large_attention(false, 0.2),
+                                            packed_attention(0),
+                                            packed_attention(300),
                                             large_norm(),
                                             large_ends(),
                                             large_cross_entropy()};

@@ -1,5 +1,6 @@
 // A row's product doesn't depend on the other rows of the call: bit for bit, alone or among others,
-// wherever it stands. Expert parallelism and micro-batches rest on it.
+// wherever it stands. Expert parallelism and micro-batches rest on it. Nor does a query's attention
+// depend on other queries, or on keys that it doesn't see: generation with a cache rests on it.
 #include "backends/each_backend.h"
 #include "support/op_case.h"
 #include "tensor/bfloat16.h"
@@ -46,6 +47,8 @@ class RowStability : public EachBackend {
   void expect_stable_linear_input_gradient();
   template <typename T>
   void expect_stable_grouped_linear_and_input_gradient();
+  template <typename T>
+  void expect_stable_attention(int64_t window);
 };
 
 template <typename T>
@@ -112,6 +115,50 @@ void RowStability::expect_stable_grouped_linear_and_input_gradient() {
       expect_rows(whole_y, y, begin, end, kOut);
       expect_rows(whole_dx, dx, begin, end, kIn);
     }
+  }
+}
+
+// Queries at once, and a few at a time behind keys of earlier calls in a cache with free places.
+template <typename T>
+void RowStability::expect_stable_attention(int64_t window) {
+  constexpr int64_t kLength = 410, kCapacity = 500, kHeads = 4, kKeyHeads = 2, kWidth = 24;
+  const auto keys = [&](const std::string& name, int64_t length) {
+    std::vector<T> elements = normal_elements<T>(name, {kCapacity, kKeyHeads, kWidth});
+    elements.resize(static_cast<size_t>(length * kKeyHeads * kWidth));
+    return device_tensor(device(), {1, length, kKeyHeads, kWidth}, elements);
+  };
+  const std::vector<T> q = normal_elements<T>("q", {kLength, kHeads, kWidth});
+  const auto result = [&](int64_t begin, int64_t end, const Tensor& k, const Tensor& v) {
+    const int64_t row = kHeads * kWidth;
+    const Tensor part =
+        device_tensor(device(), {1, end - begin, kHeads, kWidth},
+                      std::vector<T>(q.begin() + begin * row, q.begin() + end * row));
+    Tensor out(DTypeOf<T>::value, part.shape(), device().memory());
+    const Tensor lse(DType::kFloat32, {1, kHeads, end - begin}, device().memory());
+    AttentionInput in{.q = part, .k = k, .v = v};
+    in.mask = {.causal = true, .window = window, .query_start = begin};
+    attention(context(), in, out, lse);
+    return host<T>(device(), out);
+  };
+  const std::vector<T> whole = result(0, kLength, keys("k", kLength), keys("v", kLength));
+  const Tensor cached_k = keys("k", kCapacity), cached_v = keys("v", kCapacity);
+  for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 1},
+                                   {0, 7},
+                                   {7, 30},
+                                   {150, 151},
+                                   {287, 288},
+                                   {288, 289},
+                                   {300, 330},
+                                   {384, 400},
+                                   {409, 410}}) {
+    expect_rows(whole, result(begin, end, cached_k, cached_v), begin, end, kHeads * kWidth);
+  }
+}
+
+TEST_P(RowStability, Attention) {
+  for (const int64_t window : {0, 60}) {
+    expect_stable_attention<float>(window);
+    expect_stable_attention<BFloat16>(window);
   }
 }
 

@@ -1,7 +1,6 @@
 // The head's product, its cross-entropy and their gradients, a block of rows at a time.
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "backends/cpu/activation_rows.h"
 #include "backends/cpu/cpu_kernels.h"
@@ -39,14 +38,16 @@ class RowBlocks {
     }
     return longest;
   }
-  // The boundaries of a block's leaves, counted from its first row.
-  std::vector<int64_t> leaves_of(int64_t begin, int64_t end) const {
-    std::vector<int64_t> leaves = {0};
+  // The boundaries of a block's leaves, counted from its first row. `buffer` has room for those of
+  // all leaves and two more.
+  LeafOffsets leaves_of(int64_t begin, int64_t end, int64_t* buffer) const {
+    int64_t* next = buffer;
+    *next++ = 0;
     for (const int64_t boundary : leaves_) {
-      if (boundary > begin && boundary < end) leaves.push_back(boundary - begin);
+      if (boundary > begin && boundary < end) *next++ = boundary - begin;
     }
-    leaves.push_back(end - begin);
-    return leaves;
+    *next++ = end - begin;
+    return {buffer, next};
   }
 
  private:
@@ -102,6 +103,8 @@ void CpuKernels::linear_cross_entropy(ExecContext& ctx, const CrossEntropy& obje
   const ScratchScope scope(ctx.scratch);
   const TensorView scratch = ctx.scratch.allocate(h.dtype(), {blocks.longest(), words});
   if (rows == 0) return linear_weight_gradient(ctx, h, scratch, leaves, w);
+  const auto boundaries = static_cast<int64_t>(leaves.size()) + 2;
+  auto* leaves_buffer = ctx.scratch.allocate(DType::kInt64, {boundaries}).data<int64_t>();
 
   for (int64_t begin = 0; begin < rows;) {
     const int64_t end = blocks.end_of(begin);
@@ -120,7 +123,7 @@ void CpuKernels::linear_cross_entropy(ExecContext& ctx, const CrossEntropy& obje
     });
     if (training) {
       linear_input_gradient(ctx, logits, w, dh.rows(begin, end), Write::kOverwrite);
-      linear_weight_gradient(ctx, part, logits, blocks.leaves_of(begin, end), w);
+      linear_weight_gradient(ctx, part, logits, blocks.leaves_of(begin, end, leaves_buffer), w);
     }
     begin = end;
   }

@@ -15,6 +15,9 @@ namespace switchyard::cpu {
 inline constexpr int64_t kDepthBlock = 384;
 inline constexpr int64_t kLeftStride = kDepthBlock + 16;
 
+// So few rows behind whole tiles a product computes one by one.
+inline constexpr int64_t kFewRows = 3;
+
 // Values as in ops/mat_mul.h's Activation; vector_loops.cpp checks that they are equal.
 enum LoopActivation : int { kLoopNone, kLoopRelu, kLoopGelu, kLoopSilu, kLoopRelu2, kLoopGeluTanh };
 
@@ -24,12 +27,29 @@ struct LoopRandom {
   uint32_t first_block;  // of the call's first element: its number / 4
 };
 
-// Which keys of a row of scores a query sees.
+// Which of a row of keys a query sees: those of [begin, end) whose segment fits. A query that sees
+// no key at all counts them all equally.
 struct LoopVisible {
   const int32_t* segment;  // of each key, or null: all keys are real
   bool same_segment;       // only keys of `wanted`; else any real key
   int32_t wanted;
-  int64_t begin, end;  // positions
+  bool sees_nothing;
+  int64_t begin, end;  // within the row
+};
+
+// What attention's scores are made of, for one query: scale * dot product + bias where visible.
+struct LoopScores {
+  float scale;
+  const float* bias;  // of each key, or null
+  LoopVisible visible;
+};
+
+// What the gradient of one query's scores needs besides.
+struct LoopScoreGradient {
+  float log_sum_exp, mean;  // mean: sum over all keys of probability * d(loss)/d(probability)
+  const float* uniform;     // dropout's random numbers, or null
+  float rate, keep;
+  float* dbias;  // added to, or null
 };
 
 struct LoopAdamW {
@@ -57,10 +77,15 @@ struct VectorLoops {
   // c[rows, columns] = or += a b, columns <= tile_columns. Every element is one chain of additions
   // in the order of depth, the same for every row and row count.
   //   a      [rows, a_stride]; up to the next multiple of tile_rows rows are read
-  //   panel  [depth, tile_columns], depth <= kDepthBlock
+  //   panel  [depth, tile_columns]
   //   next   the panel that is read next, which is fetched into the cache meanwhile
   void (*product)(const float* a, int64_t a_stride, int64_t rows, const float* panel, int64_t depth,
                   const float* next, float* c, int64_t c_stride, int64_t columns, bool accumulate);
+  // The same for the transposed a [depth, a_stride]: row i of c belongs to column i of a; up to the
+  // next multiple of tile_rows columns are read.
+  void (*product_transposed)(const float* a, int64_t a_stride, int64_t rows, const float* panel,
+                             int64_t depth, const float* next, float* c, int64_t c_stride,
+                             int64_t columns, bool accumulate);
   // panel[k, c] = w[k * depth_stride + c * column_stride], 0 for c from `columns` to tile_columns.
   void (*pack_panel)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                      int64_t column_stride, float* panel);
@@ -123,23 +148,18 @@ struct VectorLoops {
   // dx (+)= p * (dp - sum p dp)
   void (*softmax_backward)(int64_t n, const float* p, const float* dp, bool accumulate, float* dx);
 
-  // scores = scale * scores + bias (or null), the lowest value where invisible; then their softmax
-  // in place. Returns the sum of exponentials, gives max.
-  float (*attention_softmax)(int64_t n, float* scores, float scale, const float* bias,
-                             const LoopVisible* visible, float* max);
-  // The same softmax again from its log_sum_exp; uniform where nothing is visible.
-  void (*attention_probability)(int64_t n, float* scores, float scale, const float* bias,
-                                const LoopVisible* visible, float log_sum_exp);
-  // ds = p * (g - sum p g), g = dp * factors (or dp where null); ds may be dp
-  void (*attention_score_gradient)(int64_t n, const float* p, const float* dp, const float* factors,
-                                   float* ds);
+  // One query's dot products with a row of keys become weights e^(score - max), 0 where invisible,
+  // max being raised to the largest score. Returns their sum.
+  float (*attention_weights)(int64_t n, float* dots, const LoopScores* row, float* max);
+  // From the same dot products and those of dout with the values (dp): in `dots` what the values
+  // were weighted with, in dp the gradient of the dot products.
+  void (*attention_gradient)(int64_t n, float* dots, float* dp, const LoopScores* row,
+                             const LoopScoreGradient* gradient);
 
   // out[i] = random_uniform(..., element 4 first_block + i) for i < n rounded up to 64: `out` must
   // have the room.
   void (*uniform)(const LoopRandom* random, int64_t n, float* out);
-  // factors = 0 where u < rate, else keep; factors may be u
-  void (*dropout_factors)(int64_t n, const float* u, float rate, float keep, float* factors);
-  // y = x * (0 where u < rate, else keep)
+  // y = x * (0 where u < rate, else keep); y may be x
   void (*dropout)(int64_t n, const float* x, const float* u, float rate, float keep, float* y);
   void (*multiply)(int64_t n, const float* a, const float* b, float* y);
   // y = x * (1 + epsilon * (2 u - 1)); overwrites u

@@ -24,26 +24,44 @@ inline uint16_t bf16_of_float(float value) {
   return static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
 
-// e^x within 2 ulp, 0 below the normal range (Cephes' expf polynomial). NaN stays NaN.
-inline float exp_of(float x) {
-  const float bounded = x > 89.0f ? 89.0f : (x < -88.0f ? -88.0f : x);
+// e^x = e * 2^exponent for x within [-88, 89] (Cephes' expf polynomial).
+struct ScaledExp {
+  float e;
+  int32_t exponent;
+};
+inline ScaledExp scaled_exp_of(float x) {
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
-  const float shifted = bounded * 1.44269504f + 12582912.0f;
+  const float shifted = x * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
   const int32_t exponent = static_cast<int32_t>(bits_of_float(shifted)) - 0x4B400000;
-  const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  const float e = p * (r * r) + r + 1.0f;
+  return {p * (r * r) + r + 1.0f, exponent};
+}
+
+// 2^exponent for normal numbers
+inline float power_of_two(int32_t exponent) {
+  return float_of_bits(static_cast<uint32_t>(exponent + 127) << 23);
+}
+
+// e^x within 2 ulp, 0 below the normal range. NaN stays NaN.
+inline float exp_of(float x) {
+  const ScaledExp scaled = scaled_exp_of(x > 89.0f ? 89.0f : (x < -88.0f ? -88.0f : x));
   // In two steps, since 2^128 is not a float.
-  const int32_t half = exponent >> 1;
-  const float scaled = e * float_of_bits(static_cast<uint32_t>(half + 127) << 23) *
-                       float_of_bits(static_cast<uint32_t>(exponent - half + 127) << 23);
-  return x < -87.3365447f ? 0.0f : scaled;
+  const int32_t half = scaled.exponent >> 1;
+  const float result = scaled.e * power_of_two(half) * power_of_two(scaled.exponent - half);
+  return x < -87.3365447f ? 0.0f : result;
+}
+
+// The same for x <= 88, as softmax has it.
+inline float exp_of_small(float x) {
+  const ScaledExp scaled = scaled_exp_of(x < -88.0f ? -88.0f : x);
+  return x < -87.3365447f ? 0.0f : scaled.e * power_of_two(scaled.exponent);
 }
 
 // erf(x) within 2 ulp: two polynomials that meet at |x| = 0.921875 (N. Juffa).

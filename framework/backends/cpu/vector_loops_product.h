@@ -32,12 +32,13 @@ inline __attribute__((always_inline)) PanelRow row_of(const uint16_t* panel) {
 }
 
 // How a tile reads its left side: rows at a stride, of which three share an address register, the
-// stride and its double doing the rest; or the tile's rows beside each other for each depth.
+// stride and its double doing the rest; or the tile's rows beside each other, depths at a stride.
 struct StridedRows {
   explicit StridedRows(const float* a, int64_t stride) : stride_(stride) {
 #pragma GCC unroll 8
     for (int64_t i = 0; i < (kTileRows + 2) / 3; ++i) rows_[i] = a + 3 * i * stride;
   }
+  static int64_t row_step(int64_t stride) { return stride; }
   inline __attribute__((always_inline)) float operator[](int64_t row) const {
     return rows_[row / 3][(row % 3) * stride_];
   }
@@ -51,12 +52,14 @@ struct StridedRows {
   int64_t stride_;
 };
 struct RowsOfDepths {
-  explicit RowsOfDepths(const float* a, int64_t) : rows_(a) {}
+  explicit RowsOfDepths(const float* a, int64_t stride) : rows_(a), stride_(stride) {}
+  static int64_t row_step(int64_t) { return 1; }
   inline __attribute__((always_inline)) float operator[](int64_t row) const { return rows_[row]; }
-  inline __attribute__((always_inline)) void next_depth() { rows_ += kTileRows; }
+  inline __attribute__((always_inline)) void next_depth() { rows_ += stride_; }
 
  private:
   const float* rows_;
+  int64_t stride_;
 };
 
 // One accumulator pair per row, named rather than indexed: an array would not stay in registers.
@@ -127,6 +130,23 @@ float multiply_adds(int64_t rounds, float factor) {
   return all;
 }
 
+// The same arithmetic for the first of the left rows alone.
+template <typename Left, typename Element>
+void tile_of_one_row(Left left_rows, const Element* panel, int64_t depth, bool accumulate,
+                     float* c) {
+  Vector left = {}, right = {};
+  for (int64_t k = 0; k < depth; ++k) {
+    const PanelRow panel_row = row_of(panel + k * kTileColumns);
+    const float s = left_rows[0];
+    left = s * panel_row.left + left;
+    right = s * panel_row.right + right;
+    left_rows.next_depth();
+  }
+  LooseVector* target = reinterpret_cast<LooseVector*>(c);
+  target[0] = accumulate ? target[0] + left : left;
+  target[1] = accumulate ? target[1] + right : right;
+}
+
 // a_step leads from one tile's rows to the next one's.
 template <typename Left, typename Element>
 inline __attribute__((always_inline)) void tiles(const float* a, int64_t a_stride, int64_t a_step,
@@ -145,6 +165,13 @@ inline __attribute__((always_inline)) void tiles(const float* a, int64_t a_strid
         tile<true>(Left(a, a_stride), panel, depth, next_part, target, c_stride);
       } else {
         tile<false>(Left(a, a_stride), panel, depth, next_part, target, c_stride);
+      }
+      continue;
+    }
+    if (columns == kTileColumns && rows - row <= kFewRows) {
+      for (int64_t i = 0; i < rows - row; ++i) {
+        tile_of_one_row(Left(a + i * Left::row_step(a_stride), a_stride), panel, depth, accumulate,
+                        target + i * c_stride);
       }
       continue;
     }
@@ -168,11 +195,18 @@ void product(const float* a, int64_t a_stride, int64_t rows, const Element* pane
                      columns, accumulate);
 }
 
+void product_transposed(const float* a, int64_t a_stride, int64_t rows, const float* panel,
+                        int64_t depth, const float* next, float* c, int64_t c_stride,
+                        int64_t columns, bool accumulate) {
+  tiles<RowsOfDepths>(a, a_stride, kTileRows, rows, panel, depth, next, c, c_stride, columns,
+                      accumulate);
+}
+
 void product_of_depths(const float* a, int64_t rows, const float* panel, int64_t depth,
                        const float* next, float* c, int64_t c_stride, int64_t columns,
                        bool accumulate) {
-  tiles<RowsOfDepths>(a, 0, depth * kTileRows, rows, panel, depth, next, c, c_stride, columns,
-                      accumulate);
+  tiles<RowsOfDepths>(a, kTileRows, depth * kTileRows, rows, panel, depth, next, c, c_stride,
+                      columns, accumulate);
 }
 
 // n elements in pieces of kWidth, `distance` apart; the last one is filled up with zeros.
@@ -192,10 +226,45 @@ void spread_columns(int64_t n, const float* x, float* pieces, int64_t distance) 
   spread<kTileColumns>(n, x, pieces, distance);
 }
 
+// to[k * kTileColumns + c] = from[c * stride + k] for kLanes x kLanes elements: zipping the rows'
+// first half with their second as often as halves make a whole.
+inline void transpose_square(const float* from, int64_t stride, float* to) {
+  Vector rows[kLanes], zipped[kLanes];
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kLanes; ++i) {
+    rows[i] = *reinterpret_cast<const LooseVector*>(from + i * stride);
+  }
+#pragma GCC unroll 4
+  for (int64_t span = 1; span < kLanes; span *= 2) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kLanes / 2; ++i) {
+      const Vector first = rows[i], second = rows[i + kLanes / 2];
+      zipped[2 * i] = __builtin_shufflevector(first, second, SWITCHYARD_ZIP_LOWER);
+      zipped[2 * i + 1] = __builtin_shufflevector(first, second, SWITCHYARD_ZIP_UPPER);
+    }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kLanes; ++i) rows[i] = zipped[i];
+  }
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kLanes; ++i) {
+    *reinterpret_cast<LooseVector*>(to + i * kTileColumns) = rows[i];
+  }
+}
+
 void pack_panel(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                 int64_t column_stride, float* panel) {
   if (columns < kTileColumns) {
     for (int64_t i = 0; i < depth * kTileColumns; ++i) panel[i] = 0.0f;
+  }
+  if (column_stride == 1 && columns == kTileColumns) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const LooseVector* source = reinterpret_cast<const LooseVector*>(w + k * depth_stride);
+      LooseVector* row = reinterpret_cast<LooseVector*>(panel + k * kTileColumns);
+      const Vector left = source[0], right = source[1];
+      row[0] = left;
+      row[1] = right;
+    }
+    return;
   }
   if (column_stride == 1) {
     for (int64_t k = 0; k < depth; ++k) {
@@ -206,13 +275,19 @@ void pack_panel(const float* w, int64_t depth, int64_t depth_stride, int64_t col
     }
     return;
   }
-  // A cache line of every source row at a time, into rows that stay in the first-level cache.
-  constexpr int64_t kLine = 16;
-  for (int64_t begin = 0; begin < depth; begin += kLine) {
-    const int64_t end = depth < begin + kLine ? depth : begin + kLine;
-    for (int64_t c = 0; c < columns; ++c) {
-      const float* source = w + c * column_stride;
-      for (int64_t k = begin; k < end; ++k) panel[k * kTileColumns + c] = source[k * depth_stride];
+  const int64_t whole = depth_stride == 1 ? depth / kLanes * kLanes : 0;
+  for (int64_t c = 0; c < columns; c += kLanes) {
+    const bool vectors = columns - c >= kLanes;
+    if (vectors) {
+      for (int64_t k = 0; k < whole; k += kLanes) {
+        transpose_square(w + c * column_stride + k, column_stride, panel + k * kTileColumns + c);
+      }
+    }
+    for (int64_t i = c; i < columns && i < c + kLanes; ++i) {
+      const float* source = w + i * column_stride;
+      for (int64_t k = vectors ? whole : 0; k < depth; ++k) {
+        panel[k * kTileColumns + i] = source[k * depth_stride];
+      }
     }
   }
 }

@@ -198,13 +198,13 @@ float exp_sum(int64_t n, const float* x, float* y, float* max) {
   if (y) {
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; ++i) {
-      const float e = exp_of(x[i] - largest);
+      const float e = exp_of_small(x[i] - largest);
       y[i] = e;
       sum += e;
     }
   } else {
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; ++i) sum += exp_of(x[i] - largest);
+    for (int64_t i = 0; i < n; ++i) sum += exp_of_small(x[i] - largest);
   }
   *max = largest;
   return sum;
@@ -227,61 +227,90 @@ void softmax_backward(int64_t n, const float* p, const float* dp, bool accumulat
   }
 }
 
-constexpr float kLowest = -3.402823466e+38f;
+enum class Segments { kIgnored, kReal, kWanted };
 
-void mask_scores(int64_t n, float* scores, float scale, const float* bias,
-                 const LoopVisible* visible) {
-  if (bias) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) scores[i] = scale * scores[i] + bias[i];
-  } else if (scale != 1.0f) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) scores[i] *= scale;
+// Scores from the dot products of visible keys, -infinity where segments don't fit. Returns the
+// larger of `largest` and the largest score.
+template <bool kBias, Segments kSegments>
+float visible_scores(const LoopScores* row, float* dots, float largest) {
+  const int32_t* segment = row->visible.segment;
+  const int32_t wanted = row->visible.wanted;
+  const float* bias = row->bias;
+  const float scale = row->scale;
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = row->visible.begin; i < row->visible.end; ++i) {
+    float score = kBias ? scale * dots[i] + bias[i] : scale * dots[i];
+    if (kSegments == Segments::kReal) score = segment[i] != 0 ? score : -__builtin_inff();
+    if (kSegments == Segments::kWanted) score = segment[i] == wanted ? score : -__builtin_inff();
+    dots[i] = score;
+    largest = score > largest ? score : largest;
   }
-  const int32_t* segment = visible->segment;
-  const int32_t wanted = visible->wanted;
-  if (segment && visible->same_segment) {
+  return largest;
+}
+
+template <bool kBias>
+float visible_scores(const LoopScores* row, float* dots, float largest) {
+  if (!row->visible.segment) return visible_scores<kBias, Segments::kIgnored>(row, dots, largest);
+  return row->visible.same_segment ? visible_scores<kBias, Segments::kWanted>(row, dots, largest)
+                                   : visible_scores<kBias, Segments::kReal>(row, dots, largest);
+}
+
+// Scores from dot products, -infinity where invisible; the maximum as above.
+float attention_scores(int64_t n, float* dots, const LoopScores* row, float largest) {
+  const int64_t begin = row->visible.begin, end = row->visible.end;
+  for (int64_t i = 0; i < begin; ++i) dots[i] = -__builtin_inff();
+  for (int64_t i = end; i < n; ++i) dots[i] = -__builtin_inff();
+  if (row->visible.sees_nothing) {
+    for (int64_t i = begin; i < end; ++i) dots[i] = 0.0f;
+    return largest > 0.0f ? largest : 0.0f;
+  }
+  return row->bias ? visible_scores<true>(row, dots, largest)
+                   : visible_scores<false>(row, dots, largest);
+}
+
+float attention_weights(int64_t n, float* dots, const LoopScores* row, float* max) {
+  const float largest = attention_scores(n, dots, row, *max);
+  float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const float e = exp_of_small(dots[i] - largest);
+    dots[i] = e;
+    sum += e;
+  }
+  *max = largest;
+  return sum;
+}
+
+void attention_gradient(int64_t n, float* dots, float* dp, const LoopScores* row,
+                        const LoopScoreGradient* gradient) {
+  const LoopScoreGradient g = *gradient;
+  attention_scores(n, dots, row, 0.0f);
+  if (g.uniform) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
-      scores[i] = (segment[i] == wanted && segment[i] != 0) ? scores[i] : kLowest;
+      const float p = exp_of_small(dots[i] - g.log_sum_exp);
+      const float factor = g.uniform[i] < g.rate ? 0.0f : g.keep;
+      dp[i] = p * (factor * dp[i] - g.mean);
+      dots[i] = p * factor;
     }
-  } else if (segment) {
+  } else {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) scores[i] = segment[i] != 0 ? scores[i] : kLowest;
+    for (int64_t i = 0; i < n; ++i) {
+      const float p = exp_of_small(dots[i] - g.log_sum_exp);
+      dp[i] = p * (dp[i] - g.mean);
+      dots[i] = p;
+    }
   }
+  if (row->visible.sees_nothing) {  // its scores are constants
 #pragma omp simd
-  for (int64_t i = 0; i < visible->begin; ++i) scores[i] = kLowest;
-#pragma omp simd
-  for (int64_t i = visible->end; i < n; ++i) scores[i] = kLowest;
-}
-
-float attention_softmax(int64_t n, float* scores, float scale, const float* bias,
-                        const LoopVisible* visible, float* max) {
-  mask_scores(n, scores, scale, bias, visible);
-  return softmax(n, scores, scores, max);
-}
-
-void attention_probability(int64_t n, float* scores, float scale, const float* bias,
-                           const LoopVisible* visible, float log_sum_exp) {
-  if (log_sum_exp <= kLowest) {
-    // log(n) is lost beside the lowest value: all keys count equally.
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) scores[i] = 1.0f / static_cast<float>(n);
+    for (int64_t i = 0; i < n; ++i) dp[i] = 0.0f;
     return;
   }
-  mask_scores(n, scores, scale, bias, visible);
+  if (g.dbias) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) scores[i] = exp_of(scores[i] - log_sum_exp);
-}
-
-void attention_score_gradient(int64_t n, const float* p, const float* dp, const float* factors,
-                              float* ds) {
-  if (factors) {
-    multiply(n, dp, factors, ds);
-  } else if (ds != dp) {
-    scale(n, dp, 1.0f, ds);
+    for (int64_t i = row->visible.begin; i < row->visible.end; ++i) g.dbias[i] += dp[i];
   }
-  softmax_backward(n, p, ds, false, ds);
+  if (row->scale != 1.0f) scale(n, dp, row->scale, dp);
 }
 
 // Philox4x32-10 of base/random.h, one counter per lane.
@@ -332,11 +361,6 @@ void uniform(const LoopRandom* random, int64_t n, float* out) {
       }
     }
   }
-}
-
-void dropout_factors(int64_t n, const float* u, float rate, float keep, float* factors) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) factors[i] = u[i] < rate ? 0.0f : keep;
 }
 
 void dropout(int64_t n, const float* x, const float* u, float rate, float keep, float* y) {
