@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "base/errors.h"
+#include "checkpoint/directory.h"
 #include "checkpoint/small_model.h"
 #include "collectives/single.h"
 #include "collectives/threaded.h"
@@ -82,6 +83,29 @@ TEST_F(Damage, ACopyIsACheckpointAndAnUnfinishedOneIsNot) {
   EXPECT_THAT(load_error(), HasSubstr("no manifest.pb"));
   path_ = directory_.path() / "none";
   EXPECT_THAT(load_error(), HasSubstr("no manifest.pb"));
+}
+
+// With hashes made anew, as only somebody on purpose does it.
+TEST_F(Damage, AHeaderThatContradictsTheManifestIsRefused) {
+  const std::string name = "model-00001-of-00001.safetensors";
+  Manifest manifest = Checkpoint::open(path_).manifest();
+  std::string bytes = text_of(path_ / name);
+  const size_t at = bytes.find("shared.weight");
+  ASSERT_LT(at, bytes.size());
+  bytes[at] = 'S';
+  write_text(path_ / name, bytes);
+  for (ManifestFile& file : manifest.files) {
+    if (file.name == name) file.chunks = {digest_of(bytes)};
+  }
+  write_text(path_ / kManifestName, encode_manifest(manifest));
+  const std::string problem = "the file and the manifest disagree about tensor \"shared.weight\"";
+  EXPECT_THAT(load_error(), HasSubstr(problem));
+  try {
+    Checkpoint::open(path_).read_tensor("shared.weight");
+    FAIL() << "read";
+  } catch (const CheckpointError& error) {
+    EXPECT_EQ(error.summary(), problem);
+  }
 }
 
 TEST_F(Damage, EveryReadThatFailsIsReported) {
