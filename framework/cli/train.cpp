@@ -8,6 +8,7 @@
 #include "config/resolve.h"
 #include "registry/option_rules.h"
 #include "report/html_report.h"
+#include "trainer/profile.h"
 #include "trainer/trainer.h"
 
 namespace switchyard {
@@ -78,10 +79,25 @@ static void make_report(const RunDirectory& directory, int ranks, bool broke_off
   }
 }
 
+// What the tracers of all ranks saw, to the sinks and into the run's folder. Every rank calls it.
+//   step  updates made
+static void keep_profile(Collectives& world, const Tracer& tracer, const RunDirectory& directory,
+                         const std::string& name, const std::vector<MetricSink*>& sinks,
+                         int64_t step) {
+  const ProfileRecord record = profile_of(world, tracer, step);
+  for (MetricSink* sink : sinks) sink->profile(record);
+  write_trace(world, tracer, directory.trace(), name);
+  if (tracer.left_out() > 0) {
+    log_warning("trace.json holds the first {} spans of rank 0, {} more found no room",
+                tracer.spans().size(), tracer.left_out());
+  }
+  log_info("trace: {} (for chrome://tracing or ui.perfetto.dev)", directory.trace().string());
+}
+
 struct TrainArguments : ConfigArguments {
   std::string from;
   std::string progress = "auto";
-  bool trace_routing = false;
+  bool trace_routing = false, profile = false;
 };
 
 static RunCheckpoints::Options checkpoint_options(const Config& config,
@@ -120,23 +136,35 @@ static ExitCode train(const TrainArguments& arguments, Job& job) {
   announce(config, parts, *data, threads);
   tell_consequences(config);
 
+  std::optional<Tracer> tracer;
+  if (arguments.profile) tracer.emplace();
+  TrainStep::Options step_choices = step_options(config, parts.layout);
+  step_choices.tracer = tracer ? &*tracer : nullptr;
   TrainStep step({*parts.kernels, parts.groups, *parts.model, *parts.optimizer, *parts.schedule,
                   *data->training},
-                 step_options(config, parts.layout));
+                 step_choices);
   Evaluator evaluator =
       make_evaluator(config, parts, *data, {.trace_routing = arguments.trace_routing});
   RunCheckpoints checkpoints(checkpoint_options(config, directory, *data, arguments.from),
                              parts.weights, *parts.optimizer, parts.groups);
   StopVote stop(world, stop_signal);
-  Trainer trainer(step, evaluator, checkpoints, run ? run->borrowed() : std::vector<MetricSink*>(),
-                  stop,
+  const std::vector<MetricSink*> sinks = run ? run->borrowed() : std::vector<MetricSink*>();
+  Trainer trainer(step, evaluator, checkpoints, sinks, stop,
                   {.steps = config.train.steps,
                    .evaluate_every = config.train.evaluate_every,
                    .checkpoint_every = config.checkpoint.every,
-                   .start = start_record(config, parts, threads)});
+                   .start = start_record(config, parts, threads),
+                   .tracer = step_choices.tracer});
   Trainer::Ending ending{};
   try {
+    if (tracer) {
+      world.barrier();
+      tracer->restart();  // all ranks' time begins here
+    }
     ending = trainer.run();
+    if (tracer && tracer->outermost() > 0) {
+      keep_profile(world, *tracer, directory, config.name, sinks, checkpoints.last_step());
+    }
   } catch (...) {
     if (run) make_report(directory, world.size(), true);
     throw;
@@ -159,6 +187,9 @@ void add_train(CommandLine& line) {
       .flag("--trace-routing", arguments->trace_routing,
             "Keep in the run's folder which tokens and labels each expert takes in the last "
             "evaluation; for the report and `switchyard report routing`")
+      .flag("--profile", arguments->profile,
+            "Say at the end where the time went, by phase, and write trace.json into the run's "
+            "folder, for chrome://tracing and Perfetto")
       .example("mpirun -np 2 switchyard train configs/quickstart.yaml")
       .runs([arguments] {
         catch_stop_signals();  // before the ranks wait for each other

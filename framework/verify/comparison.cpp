@@ -195,13 +195,6 @@ void Comparison::add_copies(Collectives& world, Snapshot& seen, int64_t step,
   }
 }
 
-static std::vector<double> max_over_ranks(Collectives& world, std::vector<double> values) {
-  InlineStream stream;
-  const TensorView view(values.data(), DType::kFloat64, {static_cast<int64_t>(values.size())});
-  world.all_reduce(stream, view, ReduceOp::kMax)->wait();
-  return values;
-}
-
 static void broadcast_text(Collectives& world, std::string& text, int root) {
   InlineStream stream;
   auto size = static_cast<int64_t>(text.size());

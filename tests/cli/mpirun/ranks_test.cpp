@@ -82,6 +82,29 @@ TEST(Ranks, VerifyTakesLayoutsFromTheRanksOfTheJob) {
   EXPECT_THAT(large.err, HasSubstr("layout 4 needs 4 ranks, there are 3"));
 }
 
+TEST(Ranks, BenchAndProfileHaveATrackForEach) {
+  const Program program;
+  program.build_dataset();
+  const Outcome timed =
+      program.shell(kMpirun + " -np 2 $SWITCHYARD bench small.yaml --steps 2 --warmup 1 --json");
+  ASSERT_EQ(timed.exit_code, 0) << timed.err;
+  const nlohmann::json result = nlohmann::json::parse(timed.out);
+  EXPECT_EQ(result["ranks"], 2);
+  ASSERT_EQ(result["rows_by_rank"].size(), 2u);
+  EXPECT_GT(result["rows_by_rank"][0].get<double>() + result["rows_by_rank"][1].get<double>(), 0);
+  EXPECT_GE(result["load_imbalance"], 1.0);
+
+  const Outcome trained = program.shell(kMpirun + " -np 2 $SWITCHYARD train small.yaml --profile");
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_THAT(trained.out, HasSubstr("time by phase: 6 steps of "));
+  const nlohmann::json trace = nlohmann::json::parse(program.read("runs/small/trace.json"));
+  std::vector<int> steps(2);
+  for (const nlohmann::json& event : trace["traceEvents"]) {
+    if (event["name"] == "step") ++steps.at(event["tid"]);
+  }
+  EXPECT_EQ(steps, (std::vector<int>{6, 6}));
+}
+
 TEST(Ranks, AGroupThatDoesNotDivideTheRanksIsRefused) {
   const Program program;
   program.build_dataset();
