@@ -35,7 +35,7 @@ using Path = std::filesystem::path;
 
 constexpr int kThreads = 2, kVocabulary = 8192;
 constexpr int kRepetitions = 7;
-constexpr int kWrites = 5;       // while training goes on
+constexpr int kWrites = 10;      // while training goes on
 constexpr int kStepsAlone = 10;  // before each of these
 
 constexpr const char* kConfig = R"(
