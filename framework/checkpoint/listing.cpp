@@ -1,10 +1,17 @@
 #include "checkpoint/listing.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "checkpoint/directory.h"
 
 namespace switchyard {
+
+static bool lacks_manifest(const std::filesystem::path& path, FileSystem& files) {
+  std::vector<std::string> names;
+  return files.list(path, names) == 0 &&
+         !std::binary_search(names.begin(), names.end(), kManifestName);
+}
 
 std::vector<UnfinishedEntry> list_unfinished(const std::filesystem::path& directory,
                                              FileSystem& files) {
@@ -14,8 +21,9 @@ std::vector<UnfinishedEntry> list_unfinished(const std::filesystem::path& direct
   if (error != 0) throw_file_error(error, "cannot read the directory", directory);
   std::vector<UnfinishedEntry> unfinished;
   for (const std::string& name : names) {
-    if (!is_unfinished(name)) continue;
-    unfinished.push_back({name, directory_bytes(directory / name, files)});
+    const bool lacks = step_of(name) && lacks_manifest(directory / name, files);
+    if (!lacks && !is_unfinished(name)) continue;
+    unfinished.push_back({name, directory_bytes(directory / name, files), lacks});
   }
   return unfinished;
 }

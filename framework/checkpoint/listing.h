@@ -12,10 +12,11 @@ namespace switchyard {
 struct UnfinishedEntry {
   std::string name;  // "step-00001200.writing-quickstart"
   uint64_t bytes = 0;
+  bool lacks_manifest = false;  // "step-00001200", of which the manifest has gone
 };
 
-// Those being written or removed, or left behind so; none if the directory doesn't exist. Throws
-// CheckpointError when it can't be read.
+// Those being written or removed, or left behind so, and those without a manifest; none if the
+// directory doesn't exist. Throws CheckpointError when it can't be read.
 std::vector<UnfinishedEntry> list_unfinished(const std::filesystem::path& directory,
                                              FileSystem& files = FileSystem::real());
 

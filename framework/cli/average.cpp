@@ -23,7 +23,9 @@ void average(const AverageArguments& arguments) {
   for (const std::string& path : arguments.from) {
     checkpoints.push_back(Checkpoint::open(checkpoint_at(path)));
   }
-  fmt::print("{}\n", average_checkpoints(checkpoints, arguments.to).string());
+  const std::filesystem::path mean = average_checkpoints(checkpoints, arguments.to);
+  fmt::print("{}: the mean of {} checkpoint{}\n", mean.string(), checkpoints.size(),
+             checkpoints.size() == 1 ? "" : "s");
 }
 
 }  // namespace

@@ -38,6 +38,11 @@ std::string layout_text(const CheckpointLayout& layout) {
 
 // Where a run's checkpoints are.
 Path folder_of(const Path& path) {
+  refuse_file(path);
+  if (std::filesystem::exists(path / kManifestName)) {
+    throw CheckpointError("it is a checkpoint, not the folder of a run", path.string(),
+                          "`switchyard checkpoint show` says what it holds");
+  }
   const Path below = path / "checkpoints";
   return std::filesystem::is_directory(below) ? below : path;
 }
@@ -63,8 +68,9 @@ void list(const Path& path) {
     }
   }
   for (const UnfinishedEntry& entry : unfinished) {
-    fmt::print("  {}  {:>9}  unfinished: a process is at it, or was killed\n", entry.name,
-               size_text(entry.bytes));
+    fmt::print("  {}  {:>9}  {}\n", entry.name, size_text(entry.bytes),
+               entry.lacks_manifest ? "damaged: there is no manifest.pb"
+                                    : "unfinished: a process is at it, or was killed");
   }
 }
 
@@ -131,8 +137,12 @@ bool verify(const Path& path, ThreadPool& threads) {
 
 void verify_all(const Path& path) {
   std::vector<Path> paths;
-  for (const CheckpointEntry& entry : list_checkpoints(folder_of(path))) {
-    paths.push_back(entry.path);
+  if (!std::filesystem::exists(path / kManifestName)) {
+    const Path folder = folder_of(path);
+    for (const CheckpointEntry& entry : list_checkpoints(folder)) paths.push_back(entry.path);
+    for (const UnfinishedEntry& entry : list_unfinished(folder)) {
+      if (entry.lacks_manifest) paths.push_back(folder / entry.name);
+    }
   }
   if (paths.empty()) paths.push_back(checkpoint_at(path));
   ThreadPool threads(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));

@@ -36,6 +36,11 @@ struct Trained {
 Trained find_trained(const GenerateArguments& arguments) {
   const std::filesystem::path path = arguments.path;
   const bool is_run = std::filesystem::is_directory(path);
+  if (is_run && is_hugging_face(path, FileSystem::real())) {
+    throw ConfigError(
+        "it is a model of Hugging Face, not a run", path.string(),
+        "make a checkpoint of it: switchyard convert --from " + path.string() + " --to DIR");
+  }
   if (is_run && !std::filesystem::exists(path / "config.yaml")) {
     throw ConfigError("the folder has no config.yaml", path.string(),
                       "name a config, the folder of a run, or one of its checkpoints");
@@ -133,7 +138,8 @@ class PromptReader {
           file.empty() ? "--prompt" : fmt::format("{}:{}", file, all.size() + 1);
       std::vector<int32_t> ids = goes_on() ? tokenizer.encode_plain(text) : tokenizer.encode(text);
       if (ids.empty()) throw InputError("the prompt is empty", where, "write some text");
-      if (!goes_on()) ids.push_back(kEosId);
+      if (tokenizer.beginning()) ids.insert(ids.begin(), *tokenizer.beginning());
+      if (const auto eos = tokenizer.ids().eos; eos && !goes_on()) ids.push_back(*eos);
       check_length(ids, where);
       all.push_back(std::move(ids));
     }

@@ -14,15 +14,41 @@ RunDirectory run_directory(const Config& config) {
   return {std::filesystem::path(config.run.dir) / config.name};
 }
 
+void refuse_file(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path) || std::filesystem::is_directory(path)) return;
+  throw CheckpointError("it is a file, not the folder of a run or checkpoint", path.string(),
+                        "name the folder that it lies in");
+}
+
+// Says what stands there instead of a checkpoint.
+[[noreturn]] static void refuse_other(const std::filesystem::path& path) {
+  const auto has = [&](const char* name) { return std::filesystem::exists(path / name); };
+  if (has("config.json")) {
+    throw CheckpointError(
+        "it is a model of Hugging Face, not a checkpoint", path.string(),
+        "make one of it: switchyard convert --from " + path.string() + " --to DIR");
+  }
+  if (has("model.safetensors") || has("model.safetensors.index.json")) {
+    throw CheckpointError(
+        "there are weights, but neither manifest.pb (a checkpoint) nor "
+        "config.json (Hugging Face)",
+        path.string(), "copy or fetch the whole folder");
+  }
+  throw CheckpointError(
+      std::filesystem::exists(path) ? "there is no checkpoint"
+                                    : "there is no checkpoint: the folder doesn't exist",
+      path.string(), "train the run first, or name the folder of a run or checkpoint");
+}
+
 std::filesystem::path checkpoint_at(const std::filesystem::path& path) {
   if (path.empty()) return {};
   if (std::filesystem::exists(path / kManifestName)) return path;
+  refuse_file(path);
   for (const std::filesystem::path& directory : {path / "checkpoints", path}) {
     if (const auto latest = latest_checkpoint(directory)) return latest->path;
   }
   if (path.filename().string().starts_with("step-")) return path;  // opening it says what is wrong
-  throw CheckpointError("there is no checkpoint", path.string(),
-                        "train the run first, or name the folder of a run or checkpoint");
+  refuse_other(path);
 }
 
 std::filesystem::path RunDirectory::log(int rank) const {

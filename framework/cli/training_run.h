@@ -24,8 +24,11 @@ struct RunDirectory {
 RunDirectory run_directory(const Config& config);
 
 // The checkpoint that a user means by `path`: itself, or the latest one of a run's folder or of the
-// `checkpoints` folder in it. An empty path stays empty. Throws CheckpointError if there is none.
+// `checkpoints` folder in it. An empty path stays empty. Throws CheckpointError if there is none,
+// saying what there is instead.
 std::filesystem::path checkpoint_at(const std::filesystem::path& path);
+// Throws CheckpointError where a file stands in place of a folder.
+void refuse_file(const std::filesystem::path& path);
 
 // What the metrics file says of this process; the trainer adds the step.
 StartRecord start_record(const Config& config, const RunParts& parts, int threads);

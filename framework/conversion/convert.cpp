@@ -168,7 +168,7 @@ class Converter {
         outputs([](const std::string& name) { return name; });
     result_.to = "checkpoint";
     // The source may be gone when a dataset is built.
-    if (source_.set && source_.tokenizer.usable) {
+    if (source_.set && !config_.data.tokenizer.model.empty()) {
       config_.data.tokenizer.model = (options_.to / kCheckpointTokenizer).string();
     }
     CheckpointContents contents{.step = source_.step,

@@ -39,8 +39,7 @@ std::vector<std::string> listed(const Path& path, FileSystem& files) {
 TokenizerFile tokenizer_at(const Path& path) {
   TokenizerFile file{.path = path};
   try {
-    Tokenizer::load(path);
-    file.usable = true;
+    file.ids = Tokenizer::load(path).ids();
   } catch (const InputError&) {  // another program's: it can only be carried along
   }
   return file;
@@ -102,8 +101,11 @@ ModelSource open_hugging_face(const Path& path, const std::vector<std::string>& 
   source.vocabulary = source.config.model.vocabulary.value_or(0);
   const auto has = [&](const char* name) { return std::ranges::binary_search(names, name); };
   if (!has("model.safetensors") && !has("model.safetensors.index.json")) {
+    const bool unlisted = std::ranges::any_of(
+        names, [](const std::string& name) { return name.ends_with(".safetensors"); });
     throw CheckpointError("there is no model.safetensors, nor an index of several", path.string(),
-                          has("pytorch_model.bin") || has("pytorch_model.bin.index.json")
+                          unlisted ? "fetch model.safetensors.index.json: it says what is where"
+                          : has("pytorch_model.bin") || has("pytorch_model.bin.index.json")
                               ? "load it in transformers, and save_pretrained with safetensors"
                               : "fetch the weights into the directory of config.json");
   }

@@ -5,12 +5,14 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "config/config.h"
 #include "conversion/tensor_names.h"
+#include "data/vocabulary.h"
 #include "safetensors/header.h"
 #include "tensor/weight.h"
 
@@ -39,8 +41,8 @@ struct LeftOut {
 
 // A SentencePiece model beside the weights.
 struct TokenizerFile {
-  std::filesystem::path path;  // empty: none
-  bool usable = false;         // whether text can be read with it here (Tokenizer::load)
+  std::filesystem::path path;     // empty: none
+  std::optional<Vocabulary> ids;  // none: it can't be read, only be carried along
 };
 
 struct ModelSource {

@@ -121,22 +121,46 @@ SpecialIds special_ids(Family family, ForeignConfig& given, int64_t vocabulary) 
     }
     given.refuse(key, "it is no id of the vocabulary");
   };
-  given.ignore({"bos_token_id"});
+  given.ignore({"bos_token_id"});  // the tokenizer's counts
   return {.pad = id("pad_token_id", 0), .eos = id("eos_token_id", 1)};
 }
 
-std::string id_text(const std::optional<int64_t>& id) { return id ? std::to_string(*id) : "none"; }
+template <typename Id>
+std::string id_text(const std::optional<Id>& id) {
+  return id ? std::to_string(*id) : "none";
+}
 
-// Ids of text with T5's sentinels where the tokenizer is at hand, else ready ids.
-std::string data_section(const ReadConfig& read, ForeignConfig& given, const std::string& name,
+// Whether the model's text can be read with the tokenizer; `read` notes why not.
+bool reads_text(const TokenizerFile& tokenizer, const SpecialIds& ids, int64_t vocabulary,
+                ReadConfig& read) {
+  if (tokenizer.path.empty()) return false;
+  const std::string file = tokenizer.path.filename().string();
+  const bool fits = tokenizer.ids && tokenizer.ids->size <= vocabulary;
+  if (!fits) {
+    read.notes.push_back(fmt::format(
+        "{} {}: it is carried along, and text has to be turned into ids with another program", file,
+        tokenizer.ids ? fmt::format("has {} ids, the model {}", tokenizer.ids->size, vocabulary)
+                      : "is no SentencePiece model"));
+  } else if (ids.eos && tokenizer.ids->eos != ids.eos) {
+    read.notes.push_back(fmt::format("config.json ends a text with id {}, {} with {}: so do data",
+                                     *ids.eos, file, id_text(tokenizer.ids->eos)));
+  }
+  return fits;
+}
+
+// Text where its tokenizer is at hand, with T5's sentinels if it has them, else ready ids.
+std::string data_section(ReadConfig& read, ForeignConfig& given, const std::string& name,
                          const TokenizerFile& tokenizer, int64_t vocabulary, int64_t length) {
   const bool t5 = is_encoder_decoder(read.dialect.family);
   const SpecialIds ids = special_ids(read.dialect.family, given, vocabulary);
+  const bool text = reads_text(tokenizer, ids, vocabulary, read);
+  const bool corrupts = text && tokenizer.ids->sentinels > 0;
   std::string yaml = fmt::format("data:\n  dir: {}\n", yaml_text("data/" + name));
-  const std::string task = t5 ? (tokenizer.usable ? "span_corruption" : "text_to_text") : "causal";
-  yaml += fmt::format("  task: {}\n", task);
+  yaml += fmt::format("  task: {}\n", !t5        ? "causal"
+                                      : corrupts ? "span_corruption"
+                                                 : "text_to_text");
   yaml += t5 ? std::string("  inputs_length: 512\n") : fmt::format("  length: {}\n", length);
-  if (tokenizer.usable) {
+  if (text) {
     return yaml + fmt::format("  tokenizer: {{model: {}}}\n", yaml_text(tokenizer.path.string()));
   }
   // One of the two must be there: what the decoder begins with.
@@ -175,17 +199,11 @@ ReadConfig read_foreign_config(ForeignConfig& given, const std::string& name,
           length));
     }
   }
+  const std::string data = data_section(read, given, name, tokenizer, vocabulary, length);
   read.yaml =
-      fmt::format("name: {}\n{}{}train:\n  batch_sequences: 8\n", yaml_text(name), read.yaml,
-                  data_section(read, given, name, tokenizer, vocabulary, length));
+      fmt::format("name: {}\n{}{}train:\n  batch_sequences: 8\n", yaml_text(name), read.yaml, data);
   for (const std::string& key : given.finish()) {
     read.notes.push_back(fmt::format("\"{}\" is unknown and switched off", key));
-  }
-  if (!tokenizer.path.empty() && !tokenizer.usable) {
-    read.notes.push_back(fmt::format(
-        "{} numbers pad, end of text and unknown otherwise than here: it is carried along, and "
-        "text has to be turned into ids with another program",
-        tokenizer.path.filename().string()));
   }
   return read;
 }

@@ -128,6 +128,10 @@ FileSystem& FileSystem::real() {
 
 void throw_file_error(int error, std::string_view action, const Path& path) {
   const std::string what = fmt::format("{}: {}", action, std::generic_category().message(error));
+  if (error == ELOOP) {
+    throw CheckpointError(fmt::format("{}: it is a link, and links are not followed", action),
+                          path.string(), "put the file itself in its place");
+  }
   if (error == ENOSPC || error == EDQUOT) {
     throw SpaceError(what, path.string(), "free some space; what was saved before is untouched");
   }

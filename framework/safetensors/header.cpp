@@ -324,6 +324,8 @@ uint64_t read_header_length(std::span<const std::byte> first_bytes, uint64_t fil
   if (first_bytes.size() < kLengthBytes || file_bytes < kLengthBytes) {
     throw CheckpointError("no safetensors file: it ends before its header", where);
   }
+  constexpr const char* kFetchAgain =
+      "fetch or copy it again; a pointer of Git LFS is not the file";
   uint64_t length = 0;
   for (uint64_t i = 0; i < kLengthBytes; ++i) {
     length |= std::to_integer<uint64_t>(first_bytes[i]) << (8 * i);
@@ -332,13 +334,13 @@ uint64_t read_header_length(std::span<const std::byte> first_bytes, uint64_t fil
     throw CheckpointError(fmt::format("no safetensors file: a header of {} bytes, at most {} are "
                                       "allowed",
                                       length, kMaxHeaderBytes),
-                          where);
+                          where, kFetchAgain);
   }
   if (length > file_bytes - kLengthBytes) {
     throw CheckpointError(
         fmt::format("no safetensors file, or one cut short: a header of {} bytes in a file of {}",
                     length, file_bytes),
-        where);
+        where, kFetchAgain);
   }
   return length;
 }

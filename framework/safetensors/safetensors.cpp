@@ -59,6 +59,17 @@ Tensor SafetensorsFile::read(const std::string& name) const {
   return copy;
 }
 
+// A file that the index names.
+static SafetensorsFile open_listed(const std::filesystem::path& path, FileSystem& files) {
+  try {
+    return SafetensorsFile::open(path, Links::kRefuse, files);
+  } catch (const CheckpointError& error) {
+    if (!error.advice().empty()) throw;
+    throw CheckpointError(error.summary(), error.where(),
+                          "the index names it: fetch or copy the file again");
+  }
+}
+
 SafetensorsSet SafetensorsSet::open(const std::filesystem::path& path, const std::string& stem,
                                     FileSystem& files) {
   SafetensorsSet set;
@@ -77,9 +88,7 @@ SafetensorsSet SafetensorsSet::open(const std::filesystem::path& path, const std
     std::map<std::string, size_t> opened;
     for (const auto& [name, file] : index.file_of) {
       const auto [place, is_new] = opened.try_emplace(file, set.files_.size());
-      if (is_new) {
-        set.files_.push_back(SafetensorsFile::open(path / file, Links::kRefuse, files));
-      }
+      if (is_new) set.files_.push_back(open_listed(path / file, files));
       set.files_[place->second].tensor(name);
       set.file_of_[name] = place->second;
     }

@@ -172,12 +172,33 @@ void RunCheckpoints::check_same_run(const Checkpoint& checkpoint) const {
 void RunCheckpoints::check_tokenizer() const {
   if (options_.tokenizer.empty()) return;
   const Checkpoint there = Checkpoint::open(options_.from);
-  if (!there.manifest().file(kCheckpointTokenizer)) return;
+  if (!there.manifest().file(kCheckpointTokenizer)) return check_vocabulary(there);
   if (digest_of(there.read_file(kCheckpointTokenizer)) != digest_of_file(options_.tokenizer)) {
     throw CheckpointError("the checkpoint was trained with another tokenizer than the dataset's",
                           options_.from.string(),
                           "build the dataset with data.tokenizer.model: " +
                               (options_.from / kCheckpointTokenizer).string());
+  }
+}
+
+// A checkpoint without a tokenizer can't say what its ids mean. Its table has just as many rows as
+// there are ids, but for padding, where the dataset's tokenizer is its own.
+void RunCheckpoints::check_vocabulary(const Checkpoint& there) const {
+  constexpr int64_t kPadding = 128;
+  for (const Weight* weight : weights_) {
+    if (weight->role() != WeightRole::kEmbedding || !there.contains(weight->name())) continue;
+    const auto rows = static_cast<int64_t>(there.tensor(weight->name()).shape.front());
+    const std::string ids =
+        fmt::format("{} ids for the {} rows of its {}", options_.vocabulary, rows, weight->name());
+    if (rows < options_.vocabulary || rows - options_.vocabulary >= kPadding) {
+      throw CheckpointError(
+          "the checkpoint has no tokenizer, and the dataset's is another model's: " + ids,
+          options_.from.string(),
+          "build the dataset with the model's own SentencePiece file (data.tokenizer.model), or "
+          "from ids that its tokenizer makes (data.vocabulary)");
+    }
+    log_warning("{} has no tokenizer: the dataset's is taken for its own, {}",
+                options_.from.string(), ids);
   }
 }
 

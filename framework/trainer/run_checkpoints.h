@@ -32,7 +32,8 @@ class RunCheckpoints {
     bool fallback = false;    // a damaged checkpoint is passed over for the one before
     std::string config_text;  // resolved
     Digest dataset_hash;
-    std::filesystem::path tokenizer;
+    std::filesystem::path tokenizer;  // empty: the data are ids
+    int64_t vocabulary = 0;           // ids of the data
     // Of another run: where this one starts while it has no checkpoint itself. Empty: from its
     // initial weights.
     std::filesystem::path from;
@@ -50,7 +51,7 @@ class RunCheckpoints {
   //   returns  how far the run has come: none for weights of another run
   // Throws CheckpointError where it is damaged and options.fallback or an older one is missing,
   // where it doesn't fit the model, or was made from another dataset (the weights alone: with
-  // another tokenizer).
+  // another tokenizer, or without one and with another number of ids).
   Progress start();
 
   // Saves a checkpoint; with options.async only begins to, once the one before is whole.
@@ -67,6 +68,7 @@ class RunCheckpoints {
   Progress resume(const std::filesystem::path& checkpoint);
   void check_same_run(const Checkpoint& checkpoint) const;
   void check_tokenizer() const;
+  void check_vocabulary(const Checkpoint& there) const;
   CheckpointSaver& saver();
 
   Options options_;

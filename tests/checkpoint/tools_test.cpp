@@ -261,10 +261,16 @@ TEST_F(Tools, ListsWhatIsUnfinished) {
     std::ofstream(directory_.path() / name / "f") << "12345";
   }
   const auto found = list_unfinished(directory_.path());
-  ASSERT_EQ(found.size(), 2u);
+  ASSERT_EQ(found.size(), 3u);
   EXPECT_EQ(found[0].name, "step-00000001.writing-a");
   EXPECT_EQ(found[0].bytes, 5u);
   EXPECT_EQ(found[1].name, "step-00000002.removing-b");
+  EXPECT_FALSE(found[1].lacks_manifest);
+  EXPECT_EQ(found[2].name, "step-00000003");
+  EXPECT_TRUE(found[2].lacks_manifest);
+  std::ofstream(directory_.path() / "step-00000003" / kManifestName) << "x";
+  std::ofstream(directory_.path() / "step-00000004") << "a file";
+  EXPECT_EQ(list_unfinished(directory_.path()).size(), 2u);
   EXPECT_TRUE(list_unfinished(directory_.path() / "none").empty());
 }
 

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "cli/program.h"
 
 namespace switchyard::test {
@@ -64,6 +66,49 @@ TEST_F(CheckpointVerbs, AverageIsACheckpointToGoOnFrom) {
               HasSubstr("starting from the weights of runs/mean/checkpoints/best"));
   out(std::string("average ") + kFirst + " --to " + kLast, 4);
   out(std::string("average ") + kFirst, 2);
+}
+
+// What is named by mistake is told apart, in three lines at most.
+TEST_F(CheckpointVerbs, SayWhatStandsThereInstead) {
+  const auto refusal = [&](const std::string& arguments) {
+    const Outcome outcome = program_.run(arguments);
+    EXPECT_EQ(outcome.exit_code, 4) << arguments;
+    const size_t error = outcome.err.find("error: ");
+    EXPECT_NE(error, std::string::npos) << outcome.err;
+    const std::string said = outcome.err.substr(std::min(error, outcome.err.size()));
+    EXPECT_LE(std::ranges::count(said, '\n'), 3) << said;
+    return said;
+  };
+  const std::string file = std::string(kLast) + "/config.yaml", is_file = "it is a file, not the ";
+  for (const char* verb : {"checkpoint list ", "checkpoint verify ", "checkpoint show ",
+                           "train small.yaml --set name=next --from ", "average --to mean "}) {
+    EXPECT_THAT(refusal(verb + file), HasSubstr(is_file)) << verb;
+  }
+  EXPECT_THAT(refusal("checkpoint prune --keep 1 " + file), HasSubstr(is_file));
+  for (const char* verb : {"checkpoint list ", "checkpoint prune --keep 1 "}) {
+    EXPECT_THAT(refusal(std::string(verb) + kLast),
+                HasSubstr("it is a checkpoint, not the folder of a run"));
+  }
+  EXPECT_THAT(refusal("checkpoint show none"), HasSubstr("the folder doesn't exist"));
+  EXPECT_THAT(refusal("checkpoint show text"), HasSubstr("error: there is no checkpoint\n"));
+  std::filesystem::create_directories(program_.path("theirs"));
+  program_.write("theirs/model.safetensors", "");
+  EXPECT_THAT(refusal("convert --to ours --from theirs"), HasSubstr("neither manifest.pb"));
+  program_.write("theirs/config.json", "{}");
+  EXPECT_THAT(refusal("train small.yaml --set name=next --from theirs"),
+              AllOf(HasSubstr("it is a model of Hugging Face, not a checkpoint"),
+                    HasSubstr("convert --from theirs --to DIR")));
+  const Outcome asked = program_.run("generate theirs --prompt a");
+  EXPECT_EQ(asked.exit_code, 2);
+  EXPECT_THAT(asked.err, HasSubstr("convert --from theirs --to DIR"));
+}
+
+TEST_F(CheckpointVerbs, ListAndVerifyNameOneWhoseManifestHasGone) {
+  std::filesystem::remove(program_.path(std::string(kLast) + "/manifest.pb"));
+  EXPECT_THAT(out("checkpoint list runs/small"),
+              AllOf(HasSubstr("step-00000003  "), HasSubstr("damaged: there is no manifest.pb")));
+  EXPECT_THAT(out("checkpoint verify runs/small", 4),
+              HasSubstr(std::string(kLast) + ": not a checkpoint: there is no manifest.pb"));
 }
 
 TEST_F(CheckpointVerbs, VerifyNamesDamageAndPruneRemovesTheOld) {

@@ -196,6 +196,30 @@ TEST(Ids, TrainWithoutATokenizer) {
   EXPECT_EQ(beyond.exit_code, 3);
   EXPECT_THAT(beyond.err, HasSubstr("prompts.jsonl:1"));
 
+  // The run doesn't know what its ids mean: text is for its weights only where the number fits.
+  for (const char* rows : {"384", "512"}) {
+    const std::string name = std::string("rows") + rows;
+    ASSERT_EQ(program
+                  .run("train ids.yaml --set train.steps=1 --set name=" + name +
+                       " --set model.vocabulary=" + rows)
+                  .exit_code,
+              0);
+  }
+  program.build_dataset();
+  const auto tune = [&](const std::string& rows) {
+    return program.run("train small.yaml --set name=tuned" + rows + " --from runs/rows" + rows +
+                       " --set model.vocabulary=" + rows);
+  };
+  const Outcome fits = tune("384");
+  EXPECT_EQ(fits.exit_code, 0) << fits.err;
+  EXPECT_THAT(fits.out, HasSubstr("has no tokenizer: the dataset's is taken for its own, 384 ids "
+                                  "for the 384 rows of its shared_embedding"));
+  const Outcome misfit = tune("512");
+  EXPECT_EQ(misfit.exit_code, 4);
+  EXPECT_THAT(misfit.err, HasSubstr("error: the checkpoint has no tokenizer, and the dataset's is "
+                                    "another model's: 384 ids for the 512 rows"));
+  EXPECT_THAT(misfit.err, HasSubstr("data.tokenizer.model"));
+
   program.write("ids.jsonl", "{\"ids\": \"text\"}\n");
   const Outcome text = program.run("data build ids.yaml");
   EXPECT_EQ(text.exit_code, 3);

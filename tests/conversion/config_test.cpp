@@ -1,10 +1,12 @@
 // What a config.json says is taken over, or refused with the reason; and the same the other way.
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "config/resolve.h"
 #include "conversion/directories.h"
 #include "moe/top_k_router.h"
+#include "support/llama_tokenizer.h"
 
 namespace switchyard::test {
 namespace {
@@ -64,6 +66,45 @@ TEST(ForeignConfigs, SayWhatTheModelIs) {
   EXPECT_TRUE(mixtral.moe.decoder_only.router.as<TopKRouterOptions>().normalize);
   const Config olmoe = open_foreign(golden_path("decoder/olmoe")).config;
   EXPECT_FALSE(olmoe.moe.decoder_only.router.as<TopKRouterOptions>().normalize);
+}
+
+// Text is read with the tokenizer beside the weights where the model knows all its ids.
+TEST(ForeignConfigs, TakeTheTokenizerThatFits) {
+  const TemporaryDirectory directory;
+  const Path path = directory.path() / "model";
+  ForeignModel model = ForeignModel::read(golden_path("decoder/mixtral"));
+  const auto open = [&](int rows, int eos) {
+    model.config["vocab_size"] = rows;
+    model.config["eos_token_id"] = eos;
+    for (const char* table : {"model.embed_tokens.weight", "lm_head.weight"}) {
+      ForeignModel::Tensor& tensor = model.tensors.at(table);
+      tensor.bytes.resize(tensor.bytes.size() / tensor.shape[0] * static_cast<size_t>(rows));
+      tensor.shape[0] = static_cast<uint64_t>(rows);
+    }
+    std::filesystem::remove_all(path);
+    model.write(path);
+    std::ofstream(path / "tokenizer.model", std::ios::binary) << llama_tokenizer();
+    return open_foreign(path);
+  };
+  const auto notes = [](const ModelSource& source) {
+    return fmt::format("{}", fmt::join(source.notes, "\n"));
+  };
+  const ModelSource fits = open(kLlamaPieces, 2);
+  EXPECT_EQ(fits.config.data.tokenizer.model, (path / "tokenizer.model").string());
+  EXPECT_FALSE(fits.config.data.vocabulary);
+  EXPECT_THAT(notes(fits), testing::Not(HasSubstr("tokenizer.model")));
+  const ModelSource other_end = open(kLlamaPieces, 7);
+  EXPECT_FALSE(other_end.config.data.vocabulary);
+  EXPECT_THAT(notes(other_end), HasSubstr("ends a text with id 7, tokenizer.model with 2"));
+  const ModelSource small = open(61, 2);
+  ASSERT_TRUE(small.config.data.vocabulary);
+  EXPECT_EQ(small.config.data.vocabulary->size, 61);
+  EXPECT_EQ(small.tokenizer.path, path / "tokenizer.model");
+  EXPECT_THAT(notes(small), HasSubstr("tokenizer.model has 320 ids, the model 61: it is carried "
+                                      "along"));
+  std::ofstream(path / "tokenizer.model") << "{}";
+  EXPECT_THAT(notes(open_foreign(path)),
+              HasSubstr("tokenizer.model is no SentencePiece model: it is carried along"));
 }
 
 TEST(ForeignConfigs, SparseStepsAreThoseOfTransformers) {
@@ -206,6 +247,34 @@ TEST(ForeignConfigs, WeightsInOtherFilesAreNamed) {
               HasSubstr("there is no model.safetensors"));
   std::ofstream(directory.path() / "pytorch_model.bin") << "x";
   EXPECT_THAT(error_of([&] { open_foreign(directory.path()); }), HasSubstr("save_pretrained"));
+  std::ofstream(directory.path() / "model-00001-of-00002.safetensors") << "x";
+  EXPECT_THAT(error_of([&] { open_foreign(directory.path()); }),
+              HasSubstr("fetch model.safetensors.index.json"));
+}
+
+// A file of several that isn't there, is a link, or only stands for itself.
+TEST(ForeignConfigs, WeightsThatAreNotWholeAreNamed) {
+  const TemporaryDirectory directory;
+  const Path path = directory.path() / "model", first = path / "model-00001-of-00002.safetensors";
+  ForeignModel::read(golden_path("decoder/olmoe")).write(path);
+  std::filesystem::rename(path / "model.safetensors", first);
+  nlohmann::json index;
+  const SafetensorsSet set = SafetensorsSet::open(first);
+  for (const std::string& name : set.names()) {
+    index["weight_map"][name] = first.filename().string();
+  }
+  std::ofstream(path / "model.safetensors.index.json") << index.dump();
+  const auto problem = [&] { return error_of([&] { open_foreign(path); }); };
+  EXPECT_EQ(problem(), "");
+  std::filesystem::rename(first, directory.path() / "elsewhere");
+  EXPECT_THAT(problem(), AllOf(HasSubstr("No such file"), HasSubstr(first.filename().string()),
+                               HasSubstr("the index names it: fetch or copy the file again")));
+  std::filesystem::create_symlink(directory.path() / "elsewhere", first);
+  EXPECT_THAT(problem(), AllOf(HasSubstr("it is a link, and links are not followed"),
+                               HasSubstr("put the file itself in its place")));
+  std::filesystem::remove(first);
+  std::ofstream(first) << "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+  EXPECT_THAT(problem(), HasSubstr("a pointer of Git LFS is not the file"));
 }
 
 // --- The other way.
