@@ -112,6 +112,10 @@ std::function<ExitCode()> CommandLine::parse(int argc, char** argv) {
   return action_;
 }
 
-std::string CommandLine::help() const { return parser_->app.help(); }
+// App::help() would give that of the chosen verb.
+std::string CommandLine::help() const {
+  const CLI::App& app = parser_->app;
+  return app.get_formatter()->make_help(&app, app.get_name(), CLI::AppFormatMode::Normal);
+}
 
 }  // namespace switchyard

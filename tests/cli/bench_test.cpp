@@ -59,9 +59,16 @@ TEST(Bench, HasNoLimitForAnUnmeasuredDevice) {
   const Program program;
   const Outcome outcome = program.run(
       "bench small.yaml --steps 1 --warmup 0 --json --set device=reference --set "
-      "model.vocabulary=64");
+      "model.vocabulary=384");
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_TRUE(nlohmann::json::parse(outcome.out)["limit"].is_null());
+}
+
+TEST(Bench, StandsInTheHelp) {
+  const Program program;
+  for (const char* help : {"--help", "help"}) {
+    EXPECT_THAT(program.run(help).out, HasSubstr("Time whole training steps of a config"));
+  }
 }
 
 TEST(Bench, RefusesWhatItCannotDo) {

@@ -65,7 +65,7 @@ TEST_F(Profiles, GoFromTheSinkIntoTheReport) {
   EXPECT_EQ(read.unreadable_lines, 0);
   const std::string html = html_report(read);
   EXPECT_THAT(html, HasSubstr("<h3>Time by phase</h3>"));
-  EXPECT_THAT(html, HasSubstr("<td>experts</td><td>140.00</td><td>56 %</td>"));
+  EXPECT_THAT(html, HasSubstr("<td>experts</td><td>140.00</td><td>56.0 %</td>"));
   EXPECT_THAT(html, Not(HasSubstr("<td>routing</td>")));
 }
 
