@@ -36,7 +36,7 @@ bench_to() {
 step_to() {
   local file=$1 config=$2
   shift 2
-  bench_to "$file" "$program" bench "$config" --json --warmup 1 --steps 4 \
+  bench_to "$file" "$program" bench "$config" --json --warmup 1 --steps "${steps:-3}" \
     --set "parallel.threads=$threads" "$@"
 }
 
@@ -61,7 +61,8 @@ P4() {
     step_to P4 bench/step.yaml
     [ -z "$python" ] || for kind in "${kinds[@]}"; do
       # shellcheck disable=SC2086  # options are words
-      bench_to P4-peers "$python" bench/peers/switch_t5.py $kind --steps 3 --threads "$threads"
+      (bench_to P4-peers timeout 120 "$python" bench/peers/switch_t5.py $kind --warmup 1 --steps 2 \
+        --threads "$threads") || printf 'P4 goes on without: %s\n' "$kind" >&2
     done
   done
   ours=$(of P4 .forward_backward_seconds) ours_whole=$(of P4 .step_seconds.min)
@@ -109,9 +110,9 @@ P5() {
     step_to P5-small bench/step.yaml "${without_optimizer[@]}"
     step_to P5-large bench/step.yaml "${without_optimizer[@]}" --set moe.experts=64
   done
-  step_to P5-many-small bench/step.yaml "${without_optimizer[@]}" --set train.batch_sequences=32
-  step_to P5-many-large bench/step.yaml "${without_optimizer[@]}" --set train.batch_sequences=32 \
-    --set moe.experts=64
+  local steps=2 many=(--set train.batch_sequences=32)
+  step_to P5-many-small bench/step.yaml "${without_optimizer[@]}" "${many[@]}"
+  step_to P5-many-large bench/step.yaml "${without_optimizer[@]}" "${many[@]}" --set moe.experts=64
   more_weights P5 "64 experts over 8" 56
 }
 
@@ -122,10 +123,9 @@ P6() {
     step_to P6-small bench/dense_step.yaml "${without_optimizer[@]}"
     step_to P6-large bench/step.yaml "${without_optimizer[@]}" "${dropless[@]}"
   done
-  step_to P6-many-small bench/dense_step.yaml "${without_optimizer[@]}" \
-    --set train.batch_sequences=32
-  step_to P6-many-large bench/step.yaml "${without_optimizer[@]}" "${dropless[@]}" \
-    --set train.batch_sequences=32
+  local steps=2 many=(--set train.batch_sequences=32)
+  step_to P6-many-small bench/dense_step.yaml "${without_optimizer[@]}" "${many[@]}"
+  step_to P6-many-large bench/step.yaml "${without_optimizer[@]}" "${dropless[@]}" "${many[@]}"
   more_weights P6 "dropless over dense" 7
 }
 
@@ -141,9 +141,9 @@ P7() {
 
 P8() {
   local one two imbalance experts ratio
-  for _ in 1 2 3; do
+  for _ in 1 2; do
     step_to P8-one bench/step.yaml
-    bench_to P8-two on_two_ranks bench bench/step.yaml --json --warmup 1 --steps 4 \
+    bench_to P8-two on_two_ranks bench bench/step.yaml --json --warmup 1 --steps 3 \
       --set optimizer.shard=true
   done
   one=$(of P8-one .step_seconds.median) two=$(of P8-two .step_seconds.median)
