@@ -3,6 +3,7 @@
 #include "base/directory_lock.h"
 #include "base/log.h"
 #include "base/stop_signal.h"
+#include "cli/memory_plan.h"
 #include "cli/metric_sinks.h"
 #include "cli/verbs.h"
 #include "config/resolve.h"
@@ -126,6 +127,7 @@ static ExitCode train(const TrainArguments& arguments, Job& job) {
   const ProgressStyle style = progress_style(arguments.progress);
   const int threads = resolve_threads(config, job.ranks_on_this_node());
   const std::unique_ptr<RunData> data = RunData::open(config);
+  MemoryPlan memory;
   RunParts parts(config, resolve_vocabulary(config, *data), world, threads);
   const RunDirectory directory = run_directory(config);
   std::optional<OpenRun> run;
@@ -148,6 +150,8 @@ static ExitCode train(const TrainArguments& arguments, Job& job) {
       make_evaluator(config, parts, *data, {.trace_routing = arguments.trace_routing});
   RunCheckpoints checkpoints(checkpoint_options(config, directory, *data, arguments.from),
                              parts.weights, *parts.optimizer, parts.groups);
+  memory.make(config, parts, *data, step, evaluator);
+  memory.announce();
   StopVote stop(world, stop_signal);
   const std::vector<MetricSink*> sinks = run ? run->borrowed() : std::vector<MetricSink*>();
   Trainer trainer(step, evaluator, checkpoints, sinks, stop,
@@ -171,6 +175,7 @@ static ExitCode train(const TrainArguments& arguments, Job& job) {
     throw;
   }
   if (run) make_report(directory, world.size(), ending == Trainer::Ending::kStopped);
+  memory.compare();
   log_info("results: {} (report.html, metrics.jsonl, checkpoints/, logs/{})",
            directory.path.string(), config.run.tensorboard ? ", tensorboard/" : "");
   return ending == Trainer::Ending::kStopped ? ExitCode::kStopped : ExitCode::kDone;

@@ -187,6 +187,16 @@ std::filesystem::path RunData::tokenizer_file() const {
   return dataset.has_tokenizer() ? dataset.directory() / kTokenizerFile : std::filesystem::path();
 }
 
+int64_t RunData::mapped_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& dataset : datasets) {
+    for (const Split split : kSplits) {
+      bytes += dataset->tokens(split).size_bytes();
+    }
+  }
+  return bytes;
+}
+
 std::string RunData::description() const {
   std::string all;
   for (const auto& dataset : datasets) {

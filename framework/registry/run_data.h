@@ -24,6 +24,8 @@ struct RunData {
   Digest digest;
   // The tokenizer's file; empty where there is none.
   std::filesystem::path tokenizer_file() const;
+  // Of all token files, which are read where they lie.
+  int64_t mapped_bytes() const;
   // "data/a", or "data/a, data/b".
   std::string description() const;
 

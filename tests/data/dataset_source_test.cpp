@@ -122,7 +122,7 @@ TEST_F(SourceTest, SamplesArePureAndDifferByEpochAndSeed) {
   const TextOptions options{.inputs_length = 64, .seed = 8};
   const DatasetSource a = training(*dataset_, options);
   const DatasetSource b = training(*dataset_, options);
-  std::map<int64_t, std::set<std::vector<int32_t>>> by_segment;
+  std::map<int64_t, std::set<ReusedVector<int32_t>>> by_segment;
   for (int64_t i = 100; i >= 0; --i) {
     EXPECT_EQ(sample_of(a, i).inputs, sample_of(b, i).inputs);
     EXPECT_EQ(sample_of(a, i).targets, sample_of(b, i).targets);

@@ -27,7 +27,7 @@ std::vector<int32_t> text_of(int tokens) {
 }
 
 // The lengths of each stretch of equal values, the first one being of zeros.
-std::vector<int> stretches(const std::vector<uint8_t>& mask) {
+std::vector<int> stretches(std::span<const uint8_t> mask) {
   std::vector<int> lengths;
   for (size_t i = 0; i < mask.size(); ++i) {
     if (i == 0 || mask[i] != mask[i - 1]) lengths.push_back(0);

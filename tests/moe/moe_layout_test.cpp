@@ -357,7 +357,7 @@ void check_planned_bytes(int slices, bool gated) {
         for (Weight* weight : rank.layer().weights()) weight->begin_step();
         rank.layer().backward(ctx, rank.rows(), rank.x(), rank.saved(), rank.dy(), rank.dx());
         EXPECT_EQ(rank.saved().experts.plan.rounds, travel.max_rows_per_round ? 8 / slices : 1);
-        const std::vector<int64_t>& counts = rank.saved().experts.plan.counts.rows;
+        const ReusedVector<int64_t>& counts = rank.saved().experts.plan.counts.rows;
         EXPECT_EQ(*std::max_element(counts.begin(), counts.end()) * groups_of_slice,
                   std::accumulate(counts.begin(), counts.end(), int64_t{0}));
         EXPECT_LE(saved.high_water_bytes(), static_cast<size_t>(bytes.saved));

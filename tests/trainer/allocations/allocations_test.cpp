@@ -114,6 +114,16 @@ const Setting kSettings[] = {
     {"sigmoid_with_bias",
      kDecoderLm,
      {"moe.router={type: top_k, top_k: 2, score: sigmoid, bias_update_rate: 0.01}"}},
+    {"gshard", kSwitchT5, {"moe.encoder.router={type: gshard}"}},
+    {"noisy_top_k", kSwitchT5, {"moe.encoder.router={type: noisy_top_k, top_k: 2}"}, 2},
+    {"sinkhorn_two_threads", kSwitchT5, {"moe.encoder.router={type: sinkhorn}"}, 1, 2},
+    {"hash", kSwitchT5, {"moe.encoder.router={type: hash}"}},
+    {"hierarchical",
+     kSwitchT5,
+     {"moe.experts=6",
+      "moe.encoder.router={type: hierarchical, top_k: 4, groups: {count: 3, top: 2}}"}},
+    {"expert_choice", kSwitchT5, {"moe.encoder.router={type: expert_choice}"}, 2},
+    {"soft_two_threads", kSwitchT5, {"moe.encoder.router={type: soft}"}, 1, 2},
 };
 INSTANTIATE_TEST_SUITE_P(All, AllocationsOfAStep, testing::ValuesIn(kSettings),
                          [](const auto& tested) { return tested.param.name; });
