@@ -183,7 +183,7 @@ class BackwardPass {
         const float* panel = panels + c * block_.rows + begin * columns;
         loops_.product_transposed(
             scores + begin * kScoreStride + k, kScoreStride, loops_.tile_rows, panel, end - begin,
-            panel, sums + (key + k) * at_.padded_width + c, at_.padded_width, columns, true);
+            sums + (key + k) * at_.padded_width + c, at_.padded_width, columns, true);
       }
     };
     add(buffers_.weights, buffers_.dout_rows, buffers_.dv);

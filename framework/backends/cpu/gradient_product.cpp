@@ -16,6 +16,9 @@ constexpr int64_t kLeftRows = 96;
 // Tokens that tiles take at a time; whole steps.
 constexpr int64_t kTiledDepthBlock = 512;
 
+// A gradient of so many elements is larger than the cores' caches: 8 MiB.
+constexpr int64_t kStreamedElements = int64_t{1} << 21;
+
 // A block whose partial and 64-bit sums stay in a core's second-level cache from one partial to the
 // next; rows are whole tiles of every instruction set, or nearly.
 constexpr int64_t kOrderedRows = 128, kOrderedColumns = 256;
@@ -57,7 +60,7 @@ GradientProducts::Sides GradientProducts::sides(const BlockSize& size, float* bu
 
 template <typename T>
 void GradientProducts::multiply(const GradientProduct<T>& product, const Block& block,
-                                int64_t begin, int64_t depth, const Sides& sides, bool accumulate,
+                                int64_t begin, int64_t depth, const Sides& sides, LoopWrite write,
                                 float* c, int64_t c_stride) {
   const int64_t tile = loops_.tile_columns;
   float strip[kMostColumns];
@@ -75,10 +78,8 @@ void GradientProducts::multiply(const GradientProduct<T>& product, const Block& 
     }
     for (int64_t column = 0; column < block.width; column += tile) {
       const int64_t columns = std::min(tile, block.width - column);
-      const float* panel = sides.right + column * depth;
-      const float* next = column + tile < block.width ? panel + depth * tile : sides.right;
-      loops_.product_of_depths(sides.left, rows, panel, depth, next, c + row * c_stride + column,
-                               c_stride, columns, accumulate);
+      loops_.product_of_depths(sides.left, rows, sides.right + column * depth, depth,
+                               c + row * c_stride + column, c_stride, columns, write);
     }
   }
 }
@@ -110,21 +111,22 @@ void GradientProducts::multiply_by_tiles(const GradientProduct<BFloat16>& produc
 // c = or += dy^T x over the rows [begin, end), one block of it.
 template <typename T>
 void GradientProducts::add_rows(const GradientProduct<T>& product, const Block& block,
-                                int64_t begin, int64_t end, const Sides& sides, bool accumulate,
+                                int64_t begin, int64_t end, const Sides& sides, LoopWrite write,
                                 float* c, int64_t c_stride) {
-  if (begin == end && !accumulate) {
+  if (begin == end && write != kLoopAccumulate) {
     for (int64_t i = 0; i < block.height; ++i) std::fill_n(c + i * c_stride, block.width, 0.0f);
   }
   const int64_t most = by_tiles<T>() ? kTiledDepthBlock : kDepthBlock;
-  for (int64_t row = begin; row < end; row += most, accumulate = true) {
+  if (end - begin > most && write == kLoopStream) write = kLoopOverwrite;
+  for (int64_t row = begin; row < end; row += most, write = kLoopAccumulate) {
     const int64_t depth = std::min(most, end - row);
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (by_tiles<T>()) {
-        multiply_by_tiles(product, block, row, depth, sides, accumulate, c, c_stride);
+        multiply_by_tiles(product, block, row, depth, sides, write == kLoopAccumulate, c, c_stride);
         continue;
       }
     }
-    multiply(product, block, row, depth, sides, accumulate, c, c_stride);
+    multiply(product, block, row, depth, sides, write, c, c_stride);
   }
 }
 
@@ -175,12 +177,15 @@ GradientProducts::BlockSize GradientProducts::fast_block_size(
 
 template <typename T>
 void GradientProducts::sum(const GradientProduct<T>& product, float* gradient, Write write) {
+  const bool large = product.rows.experts() * product.out * product.in >= kStreamedElements;
+  const LoopWrite overwrite = large ? kLoopStream : kLoopOverwrite;
+  const LoopWrite how = write == Write::kAccumulate ? kLoopAccumulate : overwrite;
   over_blocks(
       product, fast_block_size(product), [&](const Block& block, const Sides& sides, float*) {
         const auto expert = static_cast<size_t>(block.expert);
         float* c = gradient + (block.expert * product.out + block.row) * product.in;
         add_rows(product, block, product.rows.offsets[expert], product.rows.offsets[expert + 1],
-                 sides, write == Write::kAccumulate, c + block.column, product.in);
+                 sides, how, c + block.column, product.in);
       });
 }
 
@@ -191,7 +196,7 @@ void GradientProducts::sum_ordered(const GradientProduct<T>& product, int64_t ro
   const BlockSize size{kOrderedRows / tile_rows * tile_rows, kOrderedColumns};
   over_blocks(product, size, [&](const Block& block, const Sides& sides, float* partial) {
     over_leaves(product.rows, block.expert, rows_per_block, [&](int64_t begin, int64_t end) {
-      add_rows(product, block, begin, end, sides, false, partial, block.width);
+      add_rows(product, block, begin, end, sides, kLoopOverwrite, partial, block.width);
       for (int64_t i = 0; i < block.height; ++i) {
         sums.add((block.expert * product.out + block.row + i) * product.in + block.column,
                  block.width, partial + i * block.width);

@@ -66,10 +66,10 @@ class GradientProducts {
   Sides sides(const BlockSize& size, float* buffer) const;
   template <typename T>
   void add_rows(const GradientProduct<T>& product, const Block& block, int64_t begin, int64_t end,
-                const Sides& sides, bool accumulate, float* c, int64_t c_stride);
+                const Sides& sides, LoopWrite write, float* c, int64_t c_stride);
   template <typename T>
   void multiply(const GradientProduct<T>& product, const Block& block, int64_t begin, int64_t depth,
-                const Sides& sides, bool accumulate, float* c, int64_t c_stride);
+                const Sides& sides, LoopWrite write, float* c, int64_t c_stride);
   void multiply_by_tiles(const GradientProduct<BFloat16>& product, const Block& block,
                          int64_t begin, int64_t depth, const Sides& sides, bool accumulate,
                          float* c, int64_t c_stride);

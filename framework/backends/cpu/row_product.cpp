@@ -10,7 +10,7 @@ namespace switchyard::cpu {
 namespace {
 
 // Rows of one unit: their copy of one depth block stays in a core's second-level cache.
-constexpr int64_t kRowsPerUnit = 240, kRowsPerTiledUnit = 256;
+constexpr int64_t kRowsPerUnit = 264, kRowsPerTiledUnit = 256;
 
 // Tiles take the depth in blocks of at most this size, so that one panel's stays in the first-level
 // cache. Sums don't depend on it.
@@ -20,9 +20,9 @@ constexpr int64_t kTiledDepthBlock = 512;
 // cache.
 constexpr int64_t kConflictingStride = 1024;
 
-// A result that isn't written where it is computed waits in a buffer of so many columns. Tiles are
-// so fast that copying the rows for every buffer anew would show.
-constexpr int64_t kBufferedColumns = 256, kTiledBufferedColumns = 1024;
+// Columns of one unit: their results stay in that cache too, from one depth block to the next.
+// Tiles are so fast that copying the rows for every unit anew would show.
+constexpr int64_t kColumnsPerUnit = 1024, kColumnsPerTiledUnit = 1024;
 
 // A weight cut into panels of tile_columns columns, each contiguous in depth, for x W^T and for
 // x W, in the activations' dtype; packed again when the master has changed.
@@ -187,9 +187,9 @@ void RowProducts::run(const RowProduct<T>& product) {
   // Few row blocks are cut by columns too, so that every thread has several units.
   const int64_t row_units = static_cast<int64_t>(units_.size());
   const int64_t shared_out = team_.size() == 1 ? 1 : (4 * team_.size() + row_units - 1) / row_units;
-  const int64_t buffered_columns = by_tiles<T>() ? kTiledBufferedColumns : kBufferedColumns;
-  const int64_t buffered = std::is_same_v<T, float> ? 1 : call.columns / buffered_columns;
-  const int64_t groups = std::min(std::max(shared_out, buffered), call.panels);
+  const int64_t unit_columns = by_tiles<T>() ? kColumnsPerTiledUnit : kColumnsPerUnit;
+  const int64_t groups =
+      std::min(std::max(shared_out, (call.columns + unit_columns - 1) / unit_columns), call.panels);
   const int64_t cost =
       product.offsets.back() * call.depth * call.columns / (8 * row_units * groups) + 1;
   team_.units(row_units * groups, cost, [&](int64_t unit, int thread) {

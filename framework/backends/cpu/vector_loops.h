@@ -12,7 +12,7 @@ namespace switchyard::cpu {
 // A product's depth is cut into blocks of this size. Rows of its left side that cannot be used
 // where they are are copied beside each other with kLeftStride, an odd multiple of a cache line
 // that keeps the rows of one tile out of each other's cache sets.
-inline constexpr int64_t kDepthBlock = 384;
+inline constexpr int64_t kDepthBlock = 256;
 inline constexpr int64_t kLeftStride = kDepthBlock + 16;
 
 // So few rows behind whole tiles a product computes one by one.
@@ -52,6 +52,10 @@ struct LoopScoreGradient {
   float* dbias;  // added to, or null
 };
 
+// What becomes of what stood at a product's target. kLoopStream overwrites it past the caches,
+// which then need not read it first: for a target larger than they are, not to be read again soon.
+enum LoopWrite : int { kLoopOverwrite, kLoopAccumulate, kLoopStream };
+
 struct LoopAdamW {
   float beta1, beta2, rest1, rest2;  // rest = 1 - beta, rounded once
   float epsilon, gradient_scale;
@@ -84,8 +88,8 @@ struct VectorLoops {
   // The same for the transposed a [depth, a_stride]: row i of c belongs to column i of a; up to the
   // next multiple of tile_rows columns are read.
   void (*product_transposed)(const float* a, int64_t a_stride, int64_t rows, const float* panel,
-                             int64_t depth, const float* next, float* c, int64_t c_stride,
-                             int64_t columns, bool accumulate);
+                             int64_t depth, float* c, int64_t c_stride, int64_t columns,
+                             bool accumulate);
   // panel[k, c] = w[k * depth_stride + c * column_stride], 0 for c from `columns` to tile_columns.
   void (*pack_panel)(const float* w, int64_t depth, int64_t depth_stride, int64_t columns,
                      int64_t column_stride, float* panel);
@@ -105,8 +109,7 @@ struct VectorLoops {
   // The same as `product` with the left side as spread_rows leaves it.
   //   a  [rows / tile_rows, rounded up][depth, tile_rows]
   void (*product_of_depths)(const float* a, int64_t rows, const float* panel, int64_t depth,
-                            const float* next, float* c, int64_t c_stride, int64_t columns,
-                            bool accumulate);
+                            float* c, int64_t c_stride, int64_t columns, LoopWrite write);
   // n elements in pieces of tile_rows or tile_columns that are `distance` apart, the last one
   // filled up with zeros.
   void (*spread_rows)(int64_t n, const float* x, float* pieces, int64_t distance);

@@ -12,11 +12,6 @@ constexpr int64_t kLanes = SWITCHYARD_VECTOR_BYTES / 4;
 constexpr int64_t kTileRows = SWITCHYARD_TILE_ROW_COUNT;
 constexpr int64_t kTileColumns = 2 * kLanes;
 
-// Of what is read next, so much is fetched at each depth: a cache line, or a panel's whole row.
-template <typename Element>
-constexpr int64_t kNextStep = 64 / sizeof(Element) < kTileColumns ? 64 / sizeof(Element)
-                                                                  : kTileColumns;
-
 // The two vectors of a panel's row of kTileColumns elements.
 struct PanelRow {
   Vector left, right;
@@ -34,7 +29,7 @@ inline __attribute__((always_inline)) PanelRow row_of(const uint16_t* panel) {
 // How a tile reads its left side: rows at a stride, of which three share an address register, the
 // stride and its double doing the rest; or the tile's rows beside each other, depths at a stride.
 struct StridedRows {
-  explicit StridedRows(const float* a, int64_t stride) : stride_(stride) {
+  StridedRows(const float* a, int64_t stride) : stride_(stride) {
 #pragma GCC unroll 8
     for (int64_t i = 0; i < (kTileRows + 2) / 3; ++i) rows_[i] = a + 3 * i * stride;
   }
@@ -62,14 +57,39 @@ struct RowsOfDepths {
   int64_t stride_;
 };
 
-// One accumulator pair per row, named rather than indexed: an array would not stay in registers.
-// Fetches a part of what is read next on the way.
-template <bool kAccumulate, typename Left, typename Element>
+// What a tile brings into the second-level cache on the way, a line for each depth.
+struct Fetch {
+  const char* from;
+  int64_t step;  // in bytes
+};
+
+// A tile's row of sums to its place.
+template <LoopWrite kWrite>
+__attribute__((always_inline)) inline void put(Vector left, Vector right, float* c) {
+  if (kWrite == kLoopStream) {
+    SWITCHYARD_STREAM(c, left);
+    SWITCHYARD_STREAM(c + kLanes, right);
+    return;
+  }
+  LooseVector* target = reinterpret_cast<LooseVector*>(c);
+  if (kWrite == kLoopAccumulate) {
+    left = target[0] + left;
+    right = target[1] + right;
+  }
+  target[0] = left;
+  target[1] = right;
+}
+
+// The first kRows rows of a tile. One accumulator pair per row, named rather than indexed: an array
+// would not stay in registers.
+template <int64_t kRows, LoopWrite kWrite, typename Left, typename Element>
 __attribute__((always_inline)) inline void tile(Left left_rows, const Element* panel, int64_t depth,
-                                                const Element* next, float* c, int64_t c_stride) {
-#define SWITCHYARD_ROW(i)                  \
-  __builtin_prefetch(c + i * c_stride, 1); \
-  __builtin_prefetch(c + i * c_stride + kLanes, 1);
+                                                Fetch fetch, float* c, int64_t c_stride) {
+#define SWITCHYARD_ROW(i)                             \
+  if (i < kRows && kWrite != kLoopStream) {           \
+    __builtin_prefetch(c + i * c_stride, 1);          \
+    __builtin_prefetch(c + i * c_stride + kLanes, 1); \
+  }
   SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
 #undef SWITCHYARD_ROW
 #define SWITCHYARD_ROW(i) Vector left##i = {}, right##i = {};
@@ -77,10 +97,10 @@ __attribute__((always_inline)) inline void tile(Left left_rows, const Element* p
 #undef SWITCHYARD_ROW
   for (int64_t k = 0; k < depth; ++k) {
     const PanelRow panel_row = row_of(panel);
-    __builtin_prefetch(next, 0, 2);
-    next += kNextStep<Element>;
+    __builtin_prefetch(fetch.from, 0, 2);
+    fetch.from += fetch.step;
 #define SWITCHYARD_ROW(i)                      \
-  {                                            \
+  if (i < kRows) {                             \
     const float s = left_rows[i];              \
     left##i = s * panel_row.left + left##i;    \
     right##i = s * panel_row.right + right##i; \
@@ -90,16 +110,8 @@ __attribute__((always_inline)) inline void tile(Left left_rows, const Element* p
     left_rows.next_depth();
     panel += kTileColumns;
   }
-#define SWITCHYARD_ROW(i)                                                   \
-  {                                                                         \
-    LooseVector* target = reinterpret_cast<LooseVector*>(c + i * c_stride); \
-    if (kAccumulate) {                                                      \
-      left##i = target[0] + left##i;                                        \
-      right##i = target[1] + right##i;                                      \
-    }                                                                       \
-    target[0] = left##i;                                                    \
-    target[1] = right##i;                                                   \
-  }
+#define SWITCHYARD_ROW(i) \
+  if (i < kRows) put<kWrite>(left##i, right##i, c + i * c_stride);
   SWITCHYARD_TILE_ROWS(SWITCHYARD_ROW)
 #undef SWITCHYARD_ROW
 }
@@ -147,66 +159,99 @@ void tile_of_one_row(Left left_rows, const Element* panel, int64_t depth, bool a
   target[1] = accumulate ? target[1] + right : right;
 }
 
-// a_step leads from one tile's rows to the next one's.
+// The first `rows` rows of a tile, at most kRows.
+template <int64_t kRows, typename Left, typename Element>
+void some_rows(const Left& left, int64_t rows, const Element* panel, int64_t depth, Fetch fetch,
+               float* c, int64_t c_stride, int64_t columns, LoopWrite write) {
+  if (columns == kTileColumns && rows == kRows) {
+    switch (write) {
+      case kLoopOverwrite:
+        return tile<kRows, kLoopOverwrite>(left, panel, depth, fetch, c, c_stride);
+      case kLoopAccumulate:
+        return tile<kRows, kLoopAccumulate>(left, panel, depth, fetch, c, c_stride);
+      case kLoopStream:
+        return tile<kRows, kLoopStream>(left, panel, depth, fetch, c, c_stride);
+    }
+  }
+  // An edge: the same arithmetic beside the target, then what exists of it.
+  float edge[kTileRows * kTileColumns];
+  tile<kRows, kLoopOverwrite>(left, panel, depth, fetch, edge, kTileColumns);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      float* element = c + i * c_stride + j;
+      const float sum = edge[i * kTileColumns + j];
+      *element = write == kLoopAccumulate ? *element + sum : sum;
+    }
+  }
+}
+
+// The rows of one tile, 1 to kTileRows.
 template <typename Left, typename Element>
-inline __attribute__((always_inline)) void tiles(const float* a, int64_t a_stride, int64_t a_step,
-                                                 int64_t rows, const Element* panel, int64_t depth,
-                                                 const Element* next, float* c, int64_t c_stride,
-                                                 int64_t columns, bool accumulate) {
-  int64_t fetched = 0;
-  for (int64_t row = 0; row < rows; row += kTileRows, a += a_step) {
-    float* target = c + row * c_stride;
-    const Element* next_part = next + fetched;
-    fetched = fetched + depth * kNextStep<Element> < depth * kTileColumns
-                  ? fetched + depth * kNextStep<Element>
-                  : 0;
-    if (columns == kTileColumns && rows - row >= kTileRows) {
-      if (accumulate) {
-        tile<true>(Left(a, a_stride), panel, depth, next_part, target, c_stride);
-      } else {
-        tile<false>(Left(a, a_stride), panel, depth, next_part, target, c_stride);
-      }
-      continue;
+void rows_of_tile(const float* a, int64_t a_stride, int64_t rows, const Element* panel,
+                  int64_t depth, Fetch fetch, float* c, int64_t c_stride, int64_t columns,
+                  LoopWrite write) {
+  if (columns == kTileColumns && rows <= kFewRows) {
+    for (int64_t i = 0; i < rows; ++i) {
+      tile_of_one_row(Left(a + i * Left::row_step(a_stride), a_stride), panel, depth,
+                      write == kLoopAccumulate, c + i * c_stride);
     }
-    if (columns == kTileColumns && rows - row <= kFewRows) {
-      for (int64_t i = 0; i < rows - row; ++i) {
-        tile_of_one_row(Left(a + i * Left::row_step(a_stride), a_stride), panel, depth, accumulate,
-                        target + i * c_stride);
-      }
-      continue;
-    }
-    // An edge: the same arithmetic beside the target, then what exists of it.
-    float edge[kTileRows * kTileColumns];
-    tile<false>(Left(a, a_stride), panel, depth, next_part, edge, kTileColumns);
-    const int64_t edge_rows = rows - row < kTileRows ? rows - row : kTileRows;
-    for (int64_t i = 0; i < edge_rows; ++i) {
-      for (int64_t j = 0; j < columns; ++j) {
-        float* element = target + i * c_stride + j;
-        *element = accumulate ? *element + edge[i * kTileColumns + j] : edge[i * kTileColumns + j];
-      }
-    }
+    return;
+  }
+  constexpr int64_t kThird = kTileRows / 3;
+  const Left left(a, a_stride);
+  if (rows > 2 * kThird) {
+    some_rows<kTileRows>(left, rows, panel, depth, fetch, c, c_stride, columns, write);
+  } else if (rows > kThird) {
+    some_rows<2 * kThird>(left, rows, panel, depth, fetch, c, c_stride, columns, write);
+  } else {
+    some_rows<kThird>(left, rows, panel, depth, fetch, c, c_stride, columns, write);
   }
 }
 
 template <typename Element>
 void product(const float* a, int64_t a_stride, int64_t rows, const Element* panel, int64_t depth,
              const Element* next, float* c, int64_t c_stride, int64_t columns, bool accumulate) {
-  tiles<StridedRows>(a, a_stride, kTileRows * a_stride, rows, panel, depth, next, c, c_stride,
-                     columns, accumulate);
+  // The next panel's lines, or its rows where they are shorter, shared out among the tiles.
+  constexpr int64_t kRowBytes = kTileColumns * static_cast<int64_t>(sizeof(Element));
+  constexpr int64_t kStep = kRowBytes < 64 ? kRowBytes : 64;
+  int64_t fetched = 0;
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    const Fetch fetch{reinterpret_cast<const char*>(next) + fetched, kStep};
+    rows_of_tile<StridedRows>(a + row * a_stride, a_stride,
+                              rows - row < kTileRows ? rows - row : kTileRows, panel, depth, fetch,
+                              c + row * c_stride, c_stride, columns,
+                              accumulate ? kLoopAccumulate : kLoopOverwrite);
+    fetched += depth * kStep;
+    if (fetched >= depth * kRowBytes) fetched = 0;
+  }
+}
+
+// Rows at depths `a_stride` apart, those of the next tile `a_step` further on. Both sides are near.
+void product_by_depths(const float* a, int64_t a_stride, int64_t a_step, int64_t rows,
+                       const float* panel, int64_t depth, float* c, int64_t c_stride,
+                       int64_t columns, LoopWrite write) {
+  const Fetch nothing{reinterpret_cast<const char*>(panel), 0};
+  for (int64_t row = 0; row < rows; row += kTileRows, a += a_step) {
+    rows_of_tile<RowsOfDepths>(a, a_stride, rows - row < kTileRows ? rows - row : kTileRows, panel,
+                               depth, nothing, c + row * c_stride, c_stride, columns, write);
+  }
 }
 
 void product_transposed(const float* a, int64_t a_stride, int64_t rows, const float* panel,
-                        int64_t depth, const float* next, float* c, int64_t c_stride,
-                        int64_t columns, bool accumulate) {
-  tiles<RowsOfDepths>(a, a_stride, kTileRows, rows, panel, depth, next, c, c_stride, columns,
-                      accumulate);
+                        int64_t depth, float* c, int64_t c_stride, int64_t columns,
+                        bool accumulate) {
+  product_by_depths(a, a_stride, kTileRows, rows, panel, depth, c, c_stride, columns,
+                    accumulate ? kLoopAccumulate : kLoopOverwrite);
 }
 
-void product_of_depths(const float* a, int64_t rows, const float* panel, int64_t depth,
-                       const float* next, float* c, int64_t c_stride, int64_t columns,
-                       bool accumulate) {
-  tiles<RowsOfDepths>(a, kTileRows, depth * kTileRows, rows, panel, depth, next, c, c_stride,
-                      columns, accumulate);
+void product_of_depths(const float* a, int64_t rows, const float* panel, int64_t depth, float* c,
+                       int64_t c_stride, int64_t columns, LoopWrite write) {
+  // Streams want whole vectors at their natural places.
+  const uintptr_t place = reinterpret_cast<uintptr_t>(c) | static_cast<uintptr_t>(c_stride * 4);
+  if (write == kLoopStream && place % sizeof(Vector) != 0) write = kLoopOverwrite;
+  product_by_depths(a, kTileRows, depth * kTileRows, rows, panel, depth, c, c_stride, columns,
+                    write);
+  if (write == kLoopStream) __builtin_ia32_sfence();
 }
 
 // n elements in pieces of kWidth, `distance` apart; the last one is filled up with zeros.
