@@ -77,7 +77,7 @@ struct Step {
     statistics = allocate_statistics(arena, kGroups, kExperts);
     softmax(ctx(), logits, probs);
     choose_top_k(ctx(), probs, {}, expert);
-    routing_statistics(ctx(), logits, probs, expert, groups, statistics);
+    routing_statistics(ctx(), logits, probs, expert, {}, groups, statistics);
     plan_capacity(ctx(), expert, {}, groups, kExperts, kTokens / kGroups / kExperts * 2, kept);
     order_choices(ctx(), kept, kExperts, source, position);
     const int32_t* k = kept.data<int32_t>();
@@ -183,16 +183,15 @@ const std::vector<std::pair<const char*, Operation>> kOperations = {
     {"choose_top_k", [](Step& s) { choose_top_k(ctx(), s.probs, {}, s.expert); }},
     {"routing_statistics",
      [](Step& s) {
-       routing_statistics(ctx(), s.logits, s.probs, s.expert, s.groups, s.statistics);
+       routing_statistics(ctx(), s.logits, s.probs, s.expert, {}, s.groups, s.statistics);
      }},
     {"load_balance_gradient",
      [](Step& s) {
-       load_balance_gradient(ctx(), s.expert, s.groups, s.statistics, 1e-2, s.dprobs);
+       load_balance_gradient(ctx(), {}, s.groups, s.statistics, 1, 1, 1e-2, s.dprobs);
      }},
     {"router_z_gradient",
      [](Step& s) {
-       router_z_gradient(ctx(), s.logits, s.probs, s.expert, s.groups, s.statistics, 1e-3,
-                         s.dprobs);
+       router_z_gradient(ctx(), s.logits, {}, s.groups, s.statistics, 1e-3, s.dprobs);
      }},
     {"plan_capacity",
      [](Step& s) { plan_capacity(ctx(), s.expert, {}, s.groups, kExperts, 256, s.kept); }},

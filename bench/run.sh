@@ -4,7 +4,7 @@
 # Usage: bench/run.sh [ID...], by default all: under 10 minutes on an idle machine of 2 cores.
 #   SWITCHYARD_BENCH_PYTHON   a Python with PyTorch, for P4 (bench/peers/switch_t5.py says which);
 #                             without one P4 states our time alone
-# Builds what it needs (option SWITCHYARD_BENCH of the release preset). Nothing else should run.
+# Builds what it needs. Nothing else should run.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../launch/common.sh"
@@ -252,8 +252,7 @@ for id in "$@"; do
     P10) targets+=(test_allocations) ;;
   esac
 done
-{ cmake --preset release -DSWITCHYARD_BENCH=ON && cmake --build --preset release \
-  --target "${targets[@]}"; } > "$scratch/build.log" 2>&1 \
+build release "${targets[@]}" > "$scratch/build.log" 2>&1 \
   || { tail -n 30 "$scratch/build.log" >&2; die "the build failed"; }
 allow_mpi_as_root
 printf '%s; %s, %d processors\n' "$(git log -1 --format='%h of %cs')" \

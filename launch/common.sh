@@ -11,11 +11,13 @@ die() {
   exit 1
 }
 
-# build PRESET [TARGET]: configures on the first call only; later ones compile what changed.
+# build PRESET [TARGET...]: configures on the first call only; later ones compile what changed.
 build() {
+  local preset=$1
+  shift
   cd "$root" || return
-  [ -f "build/$1/build.ninja" ] || cmake --preset "$1"
-  cmake --build --preset "$1" --parallel "$(nproc)" ${2:+--target "$2"}
+  [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset"
+  cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"}
 }
 
 # Open MPI refuses to start as root unless told twice; a container often has no other user.

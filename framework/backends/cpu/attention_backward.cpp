@@ -181,9 +181,9 @@ class BackwardPass {
     const auto add = [&](const float* scores, const float* panels, float* sums) {
       for (int64_t c = 0; c < at_.width; c += columns) {
         const float* panel = panels + c * block_.rows + begin * columns;
-        loops_.product_transposed(
-            scores + begin * kScoreStride + k, kScoreStride, loops_.tile_rows, panel, end - begin,
-            sums + (key + k) * at_.padded_width + c, at_.padded_width, columns, true);
+        loops_.product_transposed(scores + begin * kScoreStride + k, kScoreStride, loops_.tile_rows,
+                                  panel, end - begin, sums + (key + k) * at_.padded_width + c,
+                                  at_.padded_width, columns, true);
       }
     };
     add(buffers_.weights, buffers_.dout_rows, buffers_.dv);
