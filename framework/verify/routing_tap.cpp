@@ -24,13 +24,16 @@ TensorView RoutingTap::forward(LayerContext& ctx, const ModelBatch& batch, doubl
   HookedRank rank{parts_, ctx, step_};
   const double scale = hooks_.gradient_scale(rank, batch, gradient_scale);
   if (ctx.replay) return model_.forward(ctx, batch, scale);  // settled by route()
-  TensorView losses;
-  settle(ctx, batch, [&] { losses = model_.forward(ctx, batch, scale); });
+  settle(ctx, batch);
+  const TensorView losses = model_.forward(ctx, batch, scale);
+  record(ctx, batch);
   return losses;
 }
 
 void RoutingTap::route(LayerContext& ctx, const ModelBatch& batch) {
-  settle(ctx, batch, [&] { model_.route(ctx, batch); });
+  settle(ctx, batch);
+  model_.route(ctx, batch);
+  record(ctx, batch);
 }
 
 void RoutingTap::backward(LayerContext& ctx, const ModelBatch& batch) {
@@ -40,20 +43,18 @@ void RoutingTap::backward(LayerContext& ctx, const ModelBatch& batch) {
 }
 
 // A choice that flips changes what later layers see: their choices are compared only once all
-// earlier ones are the reference's.
-void RoutingTap::settle(LayerContext& ctx, const ModelBatch& batch,
-                        const std::function<void()>& run) {
-  run();
+// earlier ones are the reference's. By routing alone: a forward in training writes the head's
+// gradient, which must come once.
+void RoutingTap::settle(LayerContext& ctx, const ModelBatch& batch) {
+  if (reference_ == nullptr) return;
   size_t settled = 0;
-  while (reference_ != nullptr) {
+  while (true) {
+    model_.route(ctx, batch);
     const std::optional<size_t> layer = next_near_tie(ctx, batch, settled);
-    if (!layer) break;
+    if (!layer) return;
     settled = *layer + 1;
     give_choices(ctx, batch, settled);
-    run();
   }
-  for (MoeDecisions* decisions : model_.decisions()) decisions->given = TensorView();
-  record(ctx, batch);
 }
 
 const TokenRows& RoutingTap::rows_of(size_t layer, const ModelBatch& batch) const {
@@ -126,6 +127,7 @@ void RoutingTap::give_choices(LayerContext& ctx, const ModelBatch& batch, size_t
 }
 
 void RoutingTap::record(LayerContext& ctx, const ModelBatch& batch) {
+  for (MoeDecisions* decisions : model_.decisions()) decisions->given = TensorView();
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     const MoeDecisions& decisions = *model_.decisions()[layer];
     const int64_t tokens = parts_.layout.sequences * rows_of(layer, batch).length;

@@ -1,9 +1,7 @@
 // Stands between the training step and the model: writes down which experts every token chose and
-// got, and lets a layout take the reference's choice where its own differs at a near tie. There the
-// forward runs again, from the first such layer's choices on with everything decided anew.
+// got, and lets a layout take the reference's choice where its own differs at a near tie. There it
+// routes again, from the first such layer's choices on with everything decided anew.
 #pragma once
-
-#include <functional>
 
 #include "trainer/batch_layout.h"
 #include "verify/run_hooks.h"
@@ -53,7 +51,8 @@ class RoutingTap : public Model {
     double widest = 0;  // largest difference between the two experts' scores
   };
 
-  void settle(LayerContext& ctx, const ModelBatch& batch, const std::function<void()>& run);
+  // Gives layers the reference's choices until no near tie is left.
+  void settle(LayerContext& ctx, const ModelBatch& batch);
   const TokenRows& rows_of(size_t layer, const ModelBatch& batch) const;
   // First element of this rank's choices in the layer's whole item.
   int64_t first_choice(LayerContext& ctx, size_t layer, const ModelBatch& batch) const;
@@ -62,6 +61,7 @@ class RoutingTap : public Model {
   // where no choice differs, or one does beyond that.
   std::optional<size_t> next_near_tie(LayerContext& ctx, const ModelBatch& batch, size_t layer);
   void give_choices(LayerContext& ctx, const ModelBatch& batch, size_t layers);
+  // Takes given choices back and writes down what was decided.
   void record(LayerContext& ctx, const ModelBatch& batch);
   const Item& reference_choices(size_t layer) const { return (*reference_)[2 * layer]; }
 
