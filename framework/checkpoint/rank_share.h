@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,6 +17,13 @@
 #include "checkpoint/unfinished.h"
 
 namespace switchyard {
+
+// What is asked of a thread that writes from a copy, from moment to moment.
+enum class WriterPace : uint8_t {
+  kGiveWay,  // training goes on: rest as long as you work
+  kHurry,    // somebody waits for it
+  kGiveUp
+};
 
 class RankShare {
  public:
@@ -36,9 +45,9 @@ class RankShare {
   // Copies what this rank writes of the part; ranks meet as in write(). After reserve().
   void copy(TensorPart part);
   // As write(), from the copy and without any other rank; on any thread.
-  //   returns  false if it gave up because of `cancelled`
+  //   returns  false if it gave up
   bool write_copy(const UnfinishedCheckpoint& checkpoint, TensorPart part, Manifest& manifest,
-                  const std::atomic<bool>& cancelled) const;
+                  const std::atomic<WriterPace>& pace) const;
 
  private:
   struct File {
@@ -65,7 +74,10 @@ class RankShare {
   std::map<int, std::string> file_names_[2];  // by part and rank
   File files_[2];                             // of this rank, by part
   std::vector<std::byte> staging_;            // of device memory
-  std::unique_ptr<std::byte[]> copy_;
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<std::byte[], Free> copy_;
 };
 
 }  // namespace switchyard

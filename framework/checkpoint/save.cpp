@@ -58,7 +58,7 @@ void CheckpointSaver::begin(const CheckpointPosition& position) {
   state_.tokens_seen = position.tokens_seen;
   state_.sampler_position = position.sampler_position;
   manifest_ = {};
-  cancelled_ = false;
+  pace_ = WriterPace::kGiveWay;
   unfinished_.emplace(directory_ / step_name(position.step), options_.run_id,
                       UnfinishedCheckpoint::Existing::kReplace, files_);
 }
@@ -112,7 +112,7 @@ void CheckpointSaver::start(const CheckpointPosition& position) {
   background_.start(world_.rank(), [this] {
     if (leads()) write_texts();
     for (const TensorPart part : {TensorPart::kModel, TensorPart::kOptimizer}) {
-      if (!share_.write_copy(*unfinished_, part, manifest_, cancelled_)) return;
+      if (!share_.write_copy(*unfinished_, part, manifest_, pace_)) return;
     }
   });
 }
@@ -127,7 +127,7 @@ std::optional<Path> CheckpointSaver::poll() {
   std::optional<Path> saved;
   guarded([&] {
     // After a failure no rank may still be writing when the directory is removed.
-    if (state == kFailed) cancelled_ = true;
+    if (state == kFailed) pace_ = WriterPace::kGiveUp;
     background_.wait();
     run_and_agree(world_, [&] {
       if (background_.error()) std::rethrow_exception(background_.error());
@@ -147,6 +147,7 @@ std::optional<Path> CheckpointSaver::poll() {
 
 std::optional<Path> CheckpointSaver::finish() {
   std::optional<Path> saved;
+  pace_ = WriterPace::kHurry;
   while (busy()) {
     background_.wait();
     saved = poll();

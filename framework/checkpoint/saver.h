@@ -53,7 +53,7 @@ class CheckpointSaver {
   CheckpointSaver(std::filesystem::path directory, CheckpointState state, const Groups& groups,
                   SaveOptions options, FileSystem& files = FileSystem::real());
   // Gives up a save that is being written; the next one removes what is left of it.
-  ~CheckpointSaver() { cancelled_ = true; }
+  ~CheckpointSaver() { pace_ = WriterPace::kGiveUp; }
 
   // See save_checkpoint. Not while busy().
   std::filesystem::path save(const CheckpointPosition& position);
@@ -91,7 +91,7 @@ class CheckpointSaver {
   std::optional<UnfinishedCheckpoint> unfinished_;
   Manifest manifest_;  // tensors and files of this rank
   Stage stage_ = Stage::kIdle;
-  std::atomic<bool> cancelled_ = false;
+  std::atomic<WriterPace> pace_ = WriterPace::kGiveWay;
   Background background_;  // the last member: it uses the others
 };
 

@@ -19,13 +19,13 @@ TEST_P(Transfer, BringsBackWhatWasUploaded) {
 }
 
 TEST_P(Transfer, CopiesOutManyBytesToAnyAddress) {
-  constexpr size_t kMost = (size_t{1} << 20) + 16384 + 100, kMargin = 64;
+  constexpr size_t kMost = (size_t{1} << 20) + 20'000, kMargin = 64;
   std::vector<std::byte> bytes(kMost);
   for (size_t i = 0; i < kMost; ++i) bytes[i] = static_cast<std::byte>(i * i >> 7 ^ i);
   Memory& memory = device().memory();
   const Tensor x(DType::kFloat32, {int64_t{kMost / sizeof(float)}}, memory);
   memory.copy_in(x.view().raw(), bytes.data(), kMost);
-  for (const size_t size : {kMost, kMost - 1, size_t{1} << 20, (size_t{1} << 20) - 1}) {
+  for (const size_t size : {kMost, kMost - 1, size_t{1} << 18, (size_t{1} << 18) - 1}) {
     for (const size_t offset : {0, 1, 16, 63}) {
       SCOPED_TRACE(testing::Message() << size << " bytes to " << offset);
       std::vector<std::byte> host(kMargin + kMost + kMargin), expected = host;

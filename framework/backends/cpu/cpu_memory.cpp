@@ -9,18 +9,17 @@
 
 namespace switchyard::cpu {
 
-static constexpr size_t kLarge = size_t{1} << 20;
+static constexpr size_t kLarge = size_t{1} << 18;
 
 #if defined(__SSE2__)
 
 static constexpr size_t kLine = 64, kPage = 4096;
 // Read side by side: the processor fetches ahead within one page only, and a single stream of
 // stores leaves half of the memory's speed unused.
-static constexpr size_t kPages = 4;
+static constexpr size_t kPages = 8;
 
 // `to` is a multiple of kLine.
 static void stream_line(std::byte* to, const std::byte* from) {
-  _mm_prefetch(from + 4 * kLine, _MM_HINT_T0);
   __m128i parts[kLine / sizeof(__m128i)];
   std::memcpy(parts, from, kLine);
   for (size_t i = 0; i < std::size(parts); ++i) {

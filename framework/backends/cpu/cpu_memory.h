@@ -9,7 +9,7 @@ class CpuMemory final : public HostMemory {
  public:
   static CpuMemory& instance();
 
-  // What is copied out by the megabyte isn't read soon. Stored past the caches it costs two
+  // What is copied out in large pieces isn't read soon. Stored past the caches it costs two
   // transfers of memory instead of three: a line that is overwritten whole isn't read before.
   void copy_out(void* host, const void* source, size_t size_bytes) override;
 };
