@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The figures of docs/performance.md, each a ratio of two things measured in one run: a line for each
 # of P1 to P12, with both figures and the target, ending in met, short, or no-hardware.
-# Usage: bench/run.sh [ID...], by default all: under 10 minutes on an idle machine of 2 cores.
+# Usage: bench/run.sh [ID...], by default all: perhaps 15 minutes on an idle machine of 2 cores.
 #   SWITCHYARD_BENCH_PYTHON   a Python with PyTorch, for P4 (bench/peers/switch_t5.py says which);
 #                             without one P4 states our time alone
 # Builds what it needs. Nothing else should run.
