@@ -9,30 +9,12 @@
 #include <memory>
 #include <vector>
 
-#include "backends/cpu/cpu_kernels.h"
 #include "base/random.h"
+#include "bench_backend.h"
 #include "tensor/bfloat16.h"
 
 namespace switchyard {
 namespace {
-
-int threads() {
-  const char* text = std::getenv("SWITCHYARD_BENCH_THREADS");
-  return text == nullptr ? 2 : std::max(1, std::atoi(text));
-}
-
-// One backend for all benchmarks, as a rank has.
-struct Backend {
-  std::unique_ptr<Kernels> kernels = make_cpu_kernels(threads());
-  std::unique_ptr<Stream> stream = kernels->make_stream();
-  Arena scratch{kernels->memory()};
-  ExecContext ctx{*kernels, *stream, scratch};
-};
-
-Backend& backend() {
-  static Backend backend;
-  return backend;
-}
 
 Tensor normal(DType dtype, const Shape& shape, uint64_t seed) {
   Tensor x(dtype, shape);
@@ -75,9 +57,9 @@ struct Case {
     in.mask.causal = causal;
     return in;
   }
-  void forward() { attention(backend().ctx, input(), out, log_sum_exp); }
+  void forward() { attention(ctx(), input(), out, log_sum_exp); }
   void backward() {
-    attention_backward(backend().ctx, input(), out, log_sum_exp, dout, leaves, dq, dk, dv,
+    attention_backward(ctx(), input(), out, log_sum_exp, dout, leaves, dq, dk, dv,
                        causal ? TensorView() : TensorView(dbias));
   }
   double flops(int products) const {

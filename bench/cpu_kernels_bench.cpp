@@ -9,31 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/cpu_kernels.h"
 #include "base/random.h"
+#include "bench_backend.h"
 
 namespace switchyard {
 namespace {
-
-int threads() {
-  const char* text = std::getenv("SWITCHYARD_BENCH_THREADS");
-  return text == nullptr ? 2 : std::max(1, std::atoi(text));
-}
-
-// One backend for all benchmarks, as a rank has.
-struct Backend {
-  std::unique_ptr<Kernels> kernels = make_cpu_kernels(threads());
-  std::unique_ptr<Stream> stream = kernels->make_stream();
-  Arena scratch{kernels->memory()};
-  ExecContext ctx{*kernels, *stream, scratch};
-};
-
-Backend& backend() {
-  static Backend backend;
-  return backend;
-}
-
-ExecContext& ctx() { return backend().ctx; }
 
 void fill_normal(TensorView x, uint64_t seed, float scale) {
   float* data = x.data<float>();

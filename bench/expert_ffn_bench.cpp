@@ -19,10 +19,10 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/cpu_kernels.h"
 #include "backends/cpu/cpu_limits.h"
 #include "base/random.h"
 #include "base/timer.h"
+#include "bench_backend.h"
 #include "tensor/bfloat16.h"
 
 namespace switchyard {
@@ -30,24 +30,6 @@ namespace {
 
 constexpr int kRepetitions = 7;
 constexpr int64_t kWidth = 768, kInner = 3072;
-
-int threads() {
-  const char* text = std::getenv("SWITCHYARD_BENCH_THREADS");
-  return text == nullptr ? 2 : std::max(1, std::atoi(text));
-}
-
-// One backend for all, as a rank has.
-struct Backend {
-  std::unique_ptr<Kernels> kernels = make_cpu_kernels(threads());
-  std::unique_ptr<Stream> stream = kernels->make_stream();
-  Arena scratch{kernels->memory()};
-  ExecContext ctx{*kernels, *stream, scratch};
-};
-
-ExecContext& ctx() {
-  static Backend backend;
-  return backend.ctx;
-}
 
 // Writes more than twice the last-level cache.
 void flush_caches() {

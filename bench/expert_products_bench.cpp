@@ -17,30 +17,12 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/cpu_kernels.h"
 #include "base/random.h"
+#include "bench_backend.h"
 #include "tensor/bfloat16.h"
 
 namespace switchyard {
 namespace {
-
-int threads() {
-  const char* text = std::getenv("SWITCHYARD_BENCH_THREADS");
-  return text == nullptr ? 2 : std::max(1, std::atoi(text));
-}
-
-// One backend for all benchmarks, as a rank has.
-struct Backend {
-  std::unique_ptr<Kernels> kernels = make_cpu_kernels(threads());
-  std::unique_ptr<Stream> stream = kernels->make_stream();
-  Arena scratch{kernels->memory()};
-  ExecContext ctx{*kernels, *stream, scratch};
-};
-
-ExecContext& ctx() {
-  static Backend backend;
-  return backend.ctx;
-}
 
 // Multiply-adds of registers, independent of each other: what no product can exceed.
 #define SWITCHYARD_MULTIPLY_ADD(kind, i) "vfmadd231ps %%" kind "15, %%" kind "15, %%" kind #i "\n"
