@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/cpu/vector_loops.h"
 #include "base/random.h"
 #include "bench_backend.h"
 #include "tensor/bfloat16.h"
@@ -24,39 +25,15 @@
 namespace switchyard {
 namespace {
 
-// Multiply-adds of registers, independent of each other: what no product can exceed.
-#define SWITCHYARD_MULTIPLY_ADD(kind, i) "vfmadd231ps %%" kind "15, %%" kind "15, %%" kind #i "\n"
-#define SWITCHYARD_MULTIPLY_ADDS(kind)                                              \
-  "1:\n" SWITCHYARD_MULTIPLY_ADD(kind, 0) SWITCHYARD_MULTIPLY_ADD(kind, 1)          \
-      SWITCHYARD_MULTIPLY_ADD(kind, 2) SWITCHYARD_MULTIPLY_ADD(kind, 3)             \
-          SWITCHYARD_MULTIPLY_ADD(kind, 4) SWITCHYARD_MULTIPLY_ADD(kind, 5)         \
-              SWITCHYARD_MULTIPLY_ADD(kind, 6) SWITCHYARD_MULTIPLY_ADD(kind, 7)     \
-                  SWITCHYARD_MULTIPLY_ADD(kind, 8) SWITCHYARD_MULTIPLY_ADD(kind, 9) \
-                      SWITCHYARD_MULTIPLY_ADD(kind, 10)                             \
-                          SWITCHYARD_MULTIPLY_ADD(kind, 11) "dec %0\njnz 1b\nvzeroupper\n"
-#define SWITCHYARD_CLOBBERED                                                               \
-  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-      "xmm11", "xmm15", "cc"
+constexpr int64_t kRounds = 100'000;
 
-void multiply_add(int64_t rounds, bool wide) {
-  if (wide) {
-    __asm__ volatile("vzeroall\n" SWITCHYARD_MULTIPLY_ADDS("zmm")
-                     : "+r"(rounds)::SWITCHYARD_CLOBBERED);
-  } else {
-    __asm__ volatile("vzeroall\n" SWITCHYARD_MULTIPLY_ADDS("ymm")
-                     : "+r"(rounds)::SWITCHYARD_CLOBBERED);
-  }
-}
-
-constexpr int64_t kRounds = 200'000;
-
-// All threads' multiply-adds; returns their floating-point operations, 0 where there are none.
+// All threads' multiply-adds on registers, what no product can exceed; returns their floating-point
+// operations.
 double multiply_adds() {
-  if (!cpu::is_usable(cpu::Isa::kAvx2)) return 0;
-  const bool wide = cpu::is_usable(cpu::Isa::kAvx512);
+  const cpu::VectorLoops& loops = cpu::loops_of(cpu::choose_isa());
 #pragma omp parallel num_threads(threads())
-  multiply_add(kRounds, wide);
-  return 2.0 * 12 * (wide ? 16 : 8) * kRounds * threads();
+  benchmark::DoNotOptimize(loops.multiply_adds(kRounds, 0.5f));
+  return 2.0 * static_cast<double>(loops.tile_rows * loops.tile_columns * kRounds) * threads();
 }
 
 // With one thread the processor's, which other programs on the machine disturb less.

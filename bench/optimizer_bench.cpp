@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/cpu_kernels.h"
 #include "base/timer.h"
+#include "bench_backend.h"
 #include "collectives/single.h"
 #include "optim/adafactor.h"
 #include "optim/adamw.h"
@@ -27,11 +27,6 @@ namespace {
 constexpr int64_t kModel = 768, kInner = 3072, kExperts = 8, kVocabulary = 8192;
 constexpr int kRounds = 7;
 constexpr double kTarget = 0.70;
-
-int threads() {
-  const char* text = std::getenv("SWITCHYARD_BENCH_THREADS");
-  return text == nullptr ? 2 : std::max(1, std::atoi(text));
-}
 
 // The weights of 4 blocks, two of them mixtures, with an embedding.
 class Parameters {
