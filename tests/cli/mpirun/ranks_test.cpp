@@ -153,13 +153,15 @@ bool all_end_in(const std::filesystem::path& directory) {
   return processes_in(directory) == 0;
 }
 
-// The step of the newest checkpoint, which is whole like all others; 0 if there is none.
+// The step of the newest checkpoint, which is whole like all others; 0 if there is none. What the
+// kill left unfinished is listed too, without a step.
 int64_t newest_whole_step(const Program& program) {
   const Outcome verified = program.run("checkpoint verify runs/small");
   EXPECT_EQ(verified.exit_code, 0) << verified.out << verified.err;
   const std::string listed = program.run("checkpoint list runs/small").out;
-  const size_t last = listed.rfind("step-");
-  return last == std::string::npos ? 0 : std::stoll(listed.substr(last + 5, 8));
+  const std::string of_a_whole_one = "  step ";
+  const size_t last = listed.rfind(of_a_whole_one);
+  return last == std::string::npos ? 0 : std::stoll(listed.substr(last + of_a_whole_one.size()));
 }
 
 // mpirun hands SIGTERM on to its ranks and kills them a second later. That is enough for a small
