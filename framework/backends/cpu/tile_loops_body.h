@@ -116,14 +116,14 @@ void pack_rows(const uint16_t* x, int64_t stride, const int32_t* index, int64_t 
 // kSize elements.
 template <int kSize>
 inline __attribute__((always_inline)) void exchange(Words& upper, Words& lower) {
-#define SWITCHYARD_UPPER(j) (j & kSize) ? 16 + j - kSize : j
-#define SWITCHYARD_LOWER(j) (j & kSize) ? 16 + j : j + kSize
+#define SWITCHYARD_UPPER(j) ((j & kSize) ? 16 + j - kSize : j)
+#define SWITCHYARD_LOWER(j) ((j & kSize) ? 16 + j : j + kSize)
 #define SWITCHYARD_EACH(OF)                                                                     \
   OF(0), OF(1), OF(2), OF(3), OF(4), OF(5), OF(6), OF(7), OF(8), OF(9), OF(10), OF(11), OF(12), \
       OF(13), OF(14), OF(15)
   const Words old = upper;
-  upper = __builtin_shuffle(old, lower, Words{SWITCHYARD_EACH(SWITCHYARD_UPPER)});
-  lower = __builtin_shuffle(old, lower, Words{SWITCHYARD_EACH(SWITCHYARD_LOWER)});
+  upper = __builtin_shufflevector(old, lower, SWITCHYARD_EACH(SWITCHYARD_UPPER));
+  lower = __builtin_shufflevector(old, lower, SWITCHYARD_EACH(SWITCHYARD_LOWER));
 #undef SWITCHYARD_EACH
 #undef SWITCHYARD_LOWER
 #undef SWITCHYARD_UPPER
