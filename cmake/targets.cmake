@@ -7,7 +7,9 @@ target_include_directories(switchyard_flags INTERFACE ${PROJECT_SOURCE_DIR}/fram
 target_compile_options(switchyard_flags INTERFACE -fno-math-errno
   "$<$<CXX_COMPILER_ID:GNU>:-Wall;-Wextra;-Werror;-Wshadow;-Wnon-virtual-dtor;-Woverloaded-virtual;\
 -Wconversion;-Wno-sign-conversion;-Wno-restrict;-Wno-missing-field-initializers>")
-target_link_options(switchyard_flags INTERFACE -Wl,--exclude-libs,ALL)
+# clang links its sanitizers' malloc statically, which must stay visible.
+target_link_options(switchyard_flags INTERFACE
+  "-Wl,--exclude-libs,$<IF:$<CXX_COMPILER_ID:Clang>,libprotobuf.a,ALL>")
 
 set(SWITCHYARD_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them")
 if(SWITCHYARD_SANITIZE)

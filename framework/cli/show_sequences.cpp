@@ -23,8 +23,9 @@ std::string shown(const Dataset& dataset, std::span<const int32_t> ids) {
 // The tokens of a segment in one row of a side.
 std::span<const int32_t> segment_of(const std::vector<int32_t>& ids,
                                     const std::vector<int32_t>& segments, int32_t segment) {
-  const auto [begin, end] = std::ranges::equal_range(
-      segments, segment, {}, [](int32_t s) { return s == 0 ? INT32_MAX : s; });
+  const auto padding_last = [](int32_t s) { return s == 0 ? INT32_MAX : s; };
+  const auto begin = std::ranges::lower_bound(segments, segment, {}, padding_last);
+  const auto end = std::ranges::upper_bound(segments, segment, {}, padding_last);
   return {ids.data() + (begin - segments.begin()), static_cast<size_t>(end - begin)};
 }
 
