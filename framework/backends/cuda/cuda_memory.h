@@ -1,6 +1,8 @@
 // Memory of one CUDA device, and what an error of running out of it says.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <mutex>
 #include <unordered_map>
 
@@ -8,11 +10,14 @@
 
 namespace switchyard::cuda {
 
-// Allocations and releases wait for nothing of ours, but the driver may: they belong before the
-// first step, where arenas and weights are made.
+// Every call allocates from or releases to the driver, which waits for the device on a release:
+// weights and arenas are made before they are needed in every step.
 class CudaMemory final : public Memory {
  public:
-  explicit CudaMemory(int device) : device_(device) {}
+  explicit CudaMemory(int device);
+  ~CudaMemory() override;
+  CudaMemory(const CudaMemory&) = delete;
+  CudaMemory& operator=(const CudaMemory&) = delete;
 
   void* allocate(size_t size_bytes) override;
   void release(void* data) noexcept override;
@@ -23,8 +28,12 @@ class CudaMemory final : public Memory {
   int device() const { return device_; }
 
  private:
+  [[noreturn]] void throw_out_of_memory(size_t size_bytes);
+  void copy(void* to, const void* from, size_t size_bytes, cudaMemcpyKind kind);
+
   int device_;
-  std::mutex mutex_;  // of what is held: allocations may come from several threads
+  cudaStream_t copies_ = nullptr;
+  std::mutex mutex_;  // of what is held: checkpoints are written by a thread of their own
   std::unordered_map<void*, size_t> held_;
   size_t held_bytes_ = 0;
 };

@@ -6,9 +6,25 @@
 #include <array>
 #include <memory>
 
+#include "tensor/memory.h"
 #include "tensor/stream.h"
 
 namespace switchyard::cuda {
+
+class CudaEvent final : public Event {
+ public:
+  // The point after everything enqueued on the stream so far.
+  explicit CudaEvent(cudaStream_t stream);
+  ~CudaEvent() override;
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+
+  void wait() override;
+  cudaEvent_t handle() const { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
 
 // A ring in pinned host memory. What is put in stays until the device has read it; the caller's
 // memory is free at once.
@@ -25,11 +41,12 @@ class StagingRing {
  private:
   // One half is filled while the device may still read the other.
   struct Half {
-    char* data = nullptr;
-    cudaEvent_t read = nullptr;  // after the last copy out of it
+    std::byte* data = nullptr;
+    std::unique_ptr<CudaEvent> read;  // after the last copy out of it
   };
   void allocate(size_t half_bytes);
-  void release() noexcept;
+  void release();
+  void make_room(size_t size_bytes);
 
   cudaStream_t stream_;
   std::array<Half, 2> halves_;
@@ -37,9 +54,16 @@ class StagingRing {
   size_t current_ = 0;
 };
 
+// Memory that cuBLAS works in; per stream, for products of different streams may overlap.
+struct ProductWorkspace {
+  void* data = nullptr;
+  size_t size_bytes = 0;
+};
+
 class CudaStream final : public Stream {
  public:
-  explicit CudaStream(int device);
+  //   memory  of its device; outlives it
+  explicit CudaStream(Memory& memory);
   ~CudaStream() override;
   CudaStream(const CudaStream&) = delete;
   CudaStream& operator=(const CudaStream&) = delete;
@@ -50,10 +74,13 @@ class CudaStream final : public Stream {
 
   cudaStream_t handle() const { return stream_; }
   StagingRing& staging() { return *staging_; }
+  ProductWorkspace product_workspace();  // allocated on first use
 
  private:
+  Memory& memory_;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<StagingRing> staging_;
+  void* workspace_ = nullptr;
 };
 
 }  // namespace switchyard::cuda

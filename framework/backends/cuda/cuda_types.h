@@ -1,5 +1,5 @@
 // What the kernels of this folder share: element types, 16-byte vectors, reductions of a fixed
-// order, grid sizes, and host values on their way to the device.
+// order and grid sizes. For .cu files.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -9,10 +9,10 @@
 #include <concepts>
 #include <cstdint>
 #include <limits>
-#include <span>
 
+#include "backends/cuda/cuda_context.h"
 #include "backends/cuda/gpu_port.h"
-#include "ops/exec_context.h"
+#include "tensor/dtype.h"
 
 namespace switchyard {
 
@@ -137,28 +137,6 @@ inline unsigned blocks_for(int64_t items, int64_t per_block) {
 // The same for kernels that stride over the grid: no more blocks than fill a large device.
 inline unsigned striding_blocks(int64_t items, int64_t per_block) {
   return static_cast<unsigned>(std::min<int64_t>(ceil_div(items, per_block), 4096));
-}
-
-// The stream of a context whose kernels are CUDA's.
-cudaStream_t cuda_stream(const ExecContext& ctx);
-
-template <typename T>
-struct DeviceSpan {
-  const T* data = nullptr;
-  int64_t size = 0;
-};
-
-// Copies host bytes to the device in the order of the stream; `host` is free when it returns. The
-// result lives in ctx.scratch: the caller holds a ScratchScope.
-const void* bytes_to_device(ExecContext& ctx, const void* host, size_t size_bytes);
-
-template <typename T>
-DeviceSpan<T> to_device(ExecContext& ctx, std::span<const T> host) {
-  return {static_cast<const T*>(bytes_to_device(ctx, host.data(), host.size_bytes())),
-          static_cast<int64_t>(host.size())};
-}
-inline DeviceSpan<int64_t> to_device(ExecContext& ctx, LeafOffsets host) {
-  return to_device<int64_t>(ctx, host);
 }
 
 }  // namespace cuda
