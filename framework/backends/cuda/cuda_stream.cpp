@@ -89,9 +89,6 @@ void CudaStream::wait(Event& event) {
 
 void CudaStream::synchronize() { GPU_CHECK(cudaStreamSynchronize(stream_)); }
 
-// What NVIDIA recommends for Hopper; more than Ampere needs.
-static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
-
 ProductWorkspace CudaStream::product_workspace() {
   if (workspace_ == nullptr) workspace_ = memory_.allocate(kWorkspaceBytes);
   return {workspace_, kWorkspaceBytes};

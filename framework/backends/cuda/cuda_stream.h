@@ -74,6 +74,9 @@ class CudaStream final : public Stream {
 
   cudaStream_t handle() const { return stream_; }
   StagingRing& staging() { return *staging_; }
+
+  // What NVIDIA recommends for Hopper; more than Ampere needs.
+  static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
   ProductWorkspace product_workspace();  // allocated on first use
 
  private:
