@@ -11,19 +11,24 @@ __thread uint3 blockDim, gridDim;
 
 namespace cuda_emulation {
 
+namespace {
+
 std::string text_of(Where where) {
   const std::string file = where.file_name();
   return file.substr(file.rfind('/') + 1) + ":" + std::to_string(where.line());
 }
 
-BlockRunner& BlockRunner::instance() {
+}  // namespace
+
+// Not inlined: a fiber may continue on another thread of the host than it began on.
+[[gnu::noinline]] BlockRunner& BlockRunner::instance() {
   thread_local BlockRunner runner;
   return runner;
 }
 
 void BlockRunner::fiber_body() {
-  BlockRunner& runner = instance();
   for (;;) {
+    BlockRunner& runner = instance();
     acquire(&runner.launched_);
     runner.kernel_->thread();
     release(&runner.done_);

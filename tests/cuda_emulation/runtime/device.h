@@ -52,6 +52,7 @@ class Device {
  public:
   static Device& instance();
   std::recursive_mutex& lock() { return lock_; }
+  void set_schedule(Schedule schedule) { schedule_ = schedule; }
 
   // Memory. `pinned` is the host's and may be used on both sides.
   void* allocate(size_t size_bytes, bool pinned);
