@@ -93,7 +93,9 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, int mis
   CUstream_st* stream = device().stream_of(config.stream);
   auto work =
       std::make_shared<Kernel>(Kernel{grid, block, config.dynamicSmemBytes, std::move(thread)});
-  device().enqueue(stream, [work, stream] { device().run_kernel(*work, *stream); });
+  // The stream alone holds it, and frees it in its turn.
+  device().enqueue(stream,
+                   [work = std::move(work), stream] { device().run_kernel(*work, *stream); });
   return cudaSuccess;
 }
 

@@ -1,6 +1,7 @@
 #include "block.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <sstream>
 
@@ -57,7 +58,7 @@ std::string BlockRunner::run(const Kernel& kernel, FiberPool& fibers, Schedule& 
                static_cast<uint32_t>(rows / kernel.grid.y)},
               fibers);
     if (!error_.empty()) {
-      fibers.restart();
+      fibers.restart(&done_);
       break;
     }
   }
@@ -137,27 +138,33 @@ std::string BlockRunner::place_of_block() const {
   return text.str();
 }
 
-// "threads 0-31 wait at norm.cu:40; threads 32-63 have returned"
+// "32 threads returned, the first is 32; 32 threads waiting for the block at norm.cu:40, the first
+// is 0"
 std::string BlockRunner::who_waits() const {
-  const auto kind = [&](const Thread& thread) -> std::string {
+  const auto activity = [&](const Thread& thread) -> std::string {
     switch (thread.state) {
       case State::kReady:
-        return &thread == current_ ? "run" : "are ready";
+        return &thread == current_ ? "running" : "ready";
       case State::kReturned:
-        return "have returned";
+        return "returned";
       case State::kAtBarrier:
-        return "wait for the block at " + text_of(thread.where);
+        return "waiting for the block at " + text_of(thread.where);
       case State::kInWarp:
-        return "wait for their warp at " + text_of(thread.where);
+        return "waiting for the warp at " + text_of(thread.where);
     }
     return "";
   };
+  struct Group {
+    uint32_t first, count = 0;
+  };
+  std::map<std::string, Group> groups;
+  for (const Thread& thread : threads_) {
+    ++groups.try_emplace(activity(thread), Group{thread.number}).first->second.count;
+  }
   std::ostringstream text;
-  for (size_t i = 0; i < threads_.size();) {
-    size_t end = i + 1;
-    while (end < threads_.size() && kind(threads_[end]) == kind(threads_[i])) ++end;
-    text << (i == 0 ? "threads " : "; threads ") << i << "-" << end - 1 << " " << kind(threads_[i]);
-    i = end;
+  for (const auto& [name, group] : groups) {
+    text << (text.tellp() > 0 ? "; " : "") << group.count << " threads " << name
+         << ", the first is " << group.first;
   }
   return text.str();
 }

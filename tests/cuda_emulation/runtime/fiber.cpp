@@ -118,8 +118,16 @@ void FiberPool::reserve(size_t count) {
   }
 }
 
-void FiberPool::restart() {
+void Fiber::release_as_fiber(void* token) {
+  void* const caller = current_execution();
+  switch_execution(execution_);
+  release(token);
+  switch_execution(caller);
+}
+
+void FiberPool::restart(void* token) {
   for (size_t i = 0; i < fibers_.size(); ++i) {
+    fibers_[i]->release_as_fiber(token);
     std::byte* guard = chunks_[i / kChunk] + i % kChunk * kSlotBytes;
     fibers_[i]->prepare(guard + kGuardBytes, body_);
   }

@@ -22,6 +22,8 @@ class Fiber {
   void resume();
   // Back to who resumed it. Called on the fiber's stack.
   void suspend();
+  // A release of the token on the fiber's behalf: see sanitizers.h.
+  void release_as_fiber(void* token);
 
  private:
   static void enter();
@@ -48,8 +50,9 @@ class FiberPool {
   // At least `count` fibers, each waiting for its next resume().
   void reserve(size_t count);
   Fiber& operator[](size_t i) { return *fibers_[i]; }
-  // After an error: whatever the fibers were at, they start anew.
-  void restart();
+  // After an error: whatever the fibers were at, they start anew. What they did happens before what
+  // follows an acquire of the token (see sanitizers.h).
+  void restart(void* token);
 
  private:
   static constexpr size_t kChunk = 128;  // fibers whose stacks are taken at once
