@@ -9,6 +9,7 @@ using cuda::AttentionCall;
 using cuda::kPiece;
 using cuda::kTile;
 using cuda::Piece;
+using cuda::TilePlace;
 
 // A query's softmax so far, of the rows of a thread's piece.
 template <int kSlices>
@@ -44,91 +45,90 @@ __device__ void add_scores(Piece& scores, RowSums<kSlices>& rows) {
   }
 }
 
-// A block computes kTile queries of a head. For each tile of kTile keys it moves 4 tiles of vectors
-// (q, k, v and, for heads wider than kTile, q again) through shared memory and does 4 kTile^2 width
-// operations on them; q, k and v come from memory once a query tile or, as a rule, from the
-// second-level cache. Bytes of an element of out: 2 sizeof(T), and k's and v's.
+// Adds the keys of a tile to their queries' sums. Barriers inside, one before a and b are written.
+template <int kSlices, typename T>
+__device__ void add_tile(const AttentionCall<T>& call, const TilePlace& place, const T* values,
+                         float* a, float* b, Piece& scores, RowSums<kSlices>& rows) {
+  add_scores(scores, rows);
+  if (call.token != nullptr) {
+#pragma unroll
+    for (int r = 0; r < kPiece; ++r) {
+      float factors[kPiece];
+      cuda::dropout_factors(call, place, r, factors);
+#pragma unroll
+      for (int c = 0; c < kPiece; ++c) scores[r][c] *= factors[c];
+    }
+  }
+  __syncthreads();
+  cuda::store_piece<true>(scores, a);
+  cuda::add_weighted(values, call.key_stride(), place.key_count, call.width, call.packs, a, b,
+                     rows.out);
+}
+
+// A block computes kTile queries of a head, with 4 kTile^2 width operations for a tile of keys.
+// Elements of out's shape move as q and out once, those of k and v once a query tile (as a rule
+// from the second-level cache, as q for every tile of keys but the first).
 template <int kSlices, typename T>
 __global__ void __launch_bounds__(cuda::kTileThreads)
     attention_tiles(AttentionCall<T> call, T* out, float* log_sum_exp) {
   GPU_SHARED(float, a, cuda::kTileFloats);
   GPU_SHARED(float, b, cuda::kTileFloats);
-  GPU_SHARED(int, some_see_nothing, 1);
-  const int first_query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kTile;  // longest first
-  const int head = blockIdx.y, key_head = call.key_head_of(head);
-  const int64_t sequence = blockIdx.z;
-  const int count = min(kTile, call.queries - first_query);
-  const int64_t offset = call.query_offset(sequence, first_query, head);
-  const bool drops = call.token != nullptr;
+  const int tile = gridDim.x - 1 - blockIdx.x;  // longest first
+  TilePlace place{blockIdx.z, static_cast<int>(blockIdx.y), tile * kTile, 0, 0, 0};
+  place.query_count = min(kTile, call.queries - place.query);
+  const int key_head = call.key_head_of(place.head);
+  const int64_t queries = call.query_offset(place.sequence, place.query, place.head);
 
   RowSums<kSlices> rows = {};
-  bool sees_nothing[kPiece] = {};
-#pragma unroll
-  for (int r = 0; r < kPiece; ++r) rows.largest[r] = -INFINITY;
-  if (threadIdx.x == 0) *some_see_nothing = 0;
+  for (float& largest : rows.largest) largest = -INFINITY;
+  int end = call.keys_end(place.query + place.query_count);
+  for (place.key = call.first_key(place.query) / kTile * kTile; place.key < end;
+       place.key += kTile) {
+    place.key_count = min(kTile, end - place.key);
+    const int64_t keys = call.key_offset(place.sequence, place.key, key_head);
+    Piece scores = {};
+    cuda::dot_products<kSlices>(call, call.q + queries, place.query_count, call.k + keys,
+                                place.key_count, a, b, scores);
+    cuda::finish_scores(call, place, scores);
+    add_tile(call, place, call.v + keys, a, b, scores, rows);
+  }
 
-  // A second pass over all keys only where queries have seen none in the first.
-  for (int pass = 0; pass < 2; ++pass) {
-    const int begin = pass == 0 ? call.first_key(first_query) : 0;
-    const int end = pass == 0 ? call.keys_end(first_query + count) : call.keys;
-    for (int key = begin / kTile * kTile; key < end; key += kTile) {
-      const int64_t keys_offset = call.key_offset(sequence, key, key_head);
-      const int keys = min(kTile, end - key);
-      Piece scores = {};
-      if (pass == 0) {
-        cuda::dot_products<kSlices>(call, call.q + offset, count, call.k + keys_offset, keys, a, b,
-                                    scores);
-        cuda::finish_scores(call, sequence, head, first_query, key, scores);
-      } else {
+  // A query that saw nothing attends to all keys alike.
+  bool sees_nothing[kPiece], some = false;
 #pragma unroll
-        for (int r = 0; r < kPiece; ++r) {
-#pragma unroll
-          for (int c = 0; c < kPiece; ++c) {
-            const bool alike = sees_nothing[r] && key + cuda::piece_column() + c < call.keys;
-            scores[r][c] = alike ? 0.0f : -INFINITY;
-          }
-        }
-      }
-      add_scores(scores, rows);
-#pragma unroll
-      for (int r = 0; r < kPiece; ++r) {
-        if (!drops) break;
-        float factors[kPiece];
-        const int i = first_query + cuda::piece_row() + r;
-        cuda::dropout_factors(call, sequence, head, i, key, factors);
-#pragma unroll
-        for (int c = 0; c < kPiece; ++c) scores[r][c] *= factors[c];
-      }
-      __syncthreads();
-      cuda::store_piece<true>(scores, a);
-      cuda::add_weighted(call.v + keys_offset, call.key_stride(), keys, call.width, call.packs, a,
-                         b, rows.out);
-    }
-    if (pass == 1) break;
+  for (int r = 0; r < kPiece; ++r) {
+    sees_nothing[r] = rows.sum[r] == 0 && cuda::piece_row() + r < place.query_count;
+    some = some || sees_nothing[r];
+  }
+  end = __syncthreads_or(some) ? call.keys : 0;
+  for (place.key = 0; place.key < end; place.key += kTile) {
+    place.key_count = min(kTile, end - place.key);
+    Piece scores;
 #pragma unroll
     for (int r = 0; r < kPiece; ++r) {
-      sees_nothing[r] = rows.sum[r] == 0 && cuda::piece_row() + r < count;
+#pragma unroll
+      for (int c = 0; c < kPiece; ++c) {
+        const bool alike = sees_nothing[r] && cuda::piece_column() + c < place.key_count;
+        scores[r][c] = alike ? 0.0f : -INFINITY;
+      }
     }
-    __syncthreads();
-    for (const bool nothing : sees_nothing) {
-      if (nothing && cuda::piece_column() == 0) atomicOr(some_see_nothing, 1);
-    }
-    __syncthreads();
-    if (*some_see_nothing == 0) break;
+    add_tile(call, place, call.v + call.key_offset(place.sequence, place.key, key_head), a, b,
+             scores, rows);
   }
 
   float factor[kPiece];
 #pragma unroll
   for (int r = 0; r < kPiece; ++r) factor[r] = 1.0f / rows.sum[r];
-  cuda::store_vectors(rows.out, factor, count, call.width, call.query_stride(), call.packs,
-                      out + offset);
+  cuda::store_vectors(rows.out, factor, place.query_count, call.width, call.query_stride(),
+                      call.packs, out + queries);
   if (cuda::piece_column() != 0) return;
 #pragma unroll
   for (int r = 0; r < kPiece; ++r) {
     const int row = cuda::piece_row() + r;
-    if (row >= count) continue;
-    const int64_t at = (sequence * call.heads + head) * call.queries + first_query + row;
-    log_sum_exp[at] = sees_nothing[r] ? cuda::kSeesNothing : rows.largest[r] + logf(rows.sum[r]);
+    if (row >= place.query_count) continue;
+    const int64_t of_head = (place.sequence * call.heads + place.head) * call.queries;
+    log_sum_exp[of_head + place.query + row] =
+        sees_nothing[r] ? cuda::kSeesNothing : rows.largest[r] + logf(rows.sum[r]);
   }
 }
 

@@ -13,6 +13,7 @@ using cuda::kPiece;
 using cuda::kTile;
 using cuda::kWarpLanes;
 using cuda::Piece;
+using cuda::TilePlace;
 
 template <typename T>
 struct BackwardCall {
@@ -75,13 +76,6 @@ __device__ QueryRows load_rows(const BackwardCall<T>& call, int64_t sequence, in
   return rows;
 }
 
-// Where a tile of scores stands.
-struct TilePlace {
-  int64_t sequence;
-  int head, query, key;  // the tile's first
-  int query_count, key_count;
-};
-
 // Turns the scores of a piece into the weights of the values, after dropout, and the products of
 // dout with the values into the gradients of the scores.
 template <typename T>
@@ -93,8 +87,7 @@ __device__ void score_gradients(const BackwardCall<T>& call, const TilePlace& pl
     const int row = cuda::piece_row() + r;
     float dropped[kPiece] = {1.0f, 1.0f, 1.0f, 1.0f};
     if (call.in.token != nullptr) {
-      cuda::dropout_factors(call.in, place.sequence, place.head, place.query + row, place.key,
-                            dropped);
+      cuda::dropout_factors(call.in, place, r, dropped);
     }
     const bool sees_nothing = rows.log_sum_exp[r] == cuda::kSeesNothing;
 #pragma unroll
@@ -117,7 +110,7 @@ __device__ void compute_tile(const BackwardCall<T>& call, const TilePlace& place
   const AttentionCall<T>& in = call.in;
   cuda::dot_products<kSlices>(in, in.q + queries, place.query_count, in.k + keys, place.key_count,
                               a, b, weights);
-  cuda::finish_scores(in, place.sequence, place.head, place.query, place.key, weights);
+  cuda::finish_scores(in, place, weights);
   cuda::dot_products<kSlices>(in, call.dout + queries, place.query_count, in.v + keys,
                               place.key_count, a, b, gradients);
   const QueryRows rows = load_rows(call, place.sequence, place.head, place.query);

@@ -56,6 +56,14 @@ struct AttentionCall {
   }
 };
 
+// A tile of scores: `query_count` queries of a head from `query` on, `key_count` keys from `key`
+// on.
+struct TilePlace {
+  int64_t sequence;
+  int head, query, key;
+  int query_count, key_count;
+};
+
 // Writes `columns` elements of each of `rows` vectors to a tile, as tile[row][column], or with
 // kTransposed as tile[column][row]; zeros where there are none. A warp reads 64 consecutive bytes
 // of each of 8 vectors at a time.
@@ -186,9 +194,10 @@ __device__ inline void store_vectors(const Piece (&sums)[kSlices], const float (
 
 // Turns dot products into scores: -infinity for keys that the query doesn't see.
 template <typename T>
-__device__ inline void finish_scores(const AttentionCall<T>& call, int64_t sequence, int head,
-                                     int first_query, int first_key, Piece& scores) {
-  const int i0 = first_query + piece_row(), j0 = first_key + piece_column();
+__device__ inline void finish_scores(const AttentionCall<T>& call, const TilePlace& place,
+                                     Piece& scores) {
+  const int i0 = place.query + piece_row(), j0 = place.key + piece_column();
+  const int64_t sequence = place.sequence;
   int key_segment[kPiece], query_segment[kPiece] = {};
 #pragma unroll
   for (int c = 0; c < kPiece; ++c) {
@@ -207,7 +216,7 @@ __device__ inline void finish_scores(const AttentionCall<T>& call, int64_t seque
   float bias[kDistances] = {};
   if (call.bias != nullptr) {
     const int distances = call.queries + call.keys - 1;
-    const float* of_head = call.bias + int64_t{head} * distances;
+    const float* of_head = call.bias + int64_t{place.head} * distances;
 #pragma unroll
     for (int d = 0; d < kDistances; ++d) {
       const int entry = j0 - i0 + d - (kPiece - 1) + call.queries - 1;
@@ -226,15 +235,16 @@ __device__ inline void finish_scores(const AttentionCall<T>& call, int64_t seque
   }
 }
 
-// What dropout multiplies the weights of one query's keys by: a piece's columns are the four of one
+// What dropout multiplies the weights of a row of a piece by: its columns are the four of one
 // Philox block.
 template <typename T>
-__device__ inline void dropout_factors(const AttentionCall<T>& call, int64_t sequence, int head,
-                                       int i, int first_key, float (&factors)[kPiece]) {
-  const int64_t token = i < call.queries ? call.token[sequence * call.queries + i] : 0;
+__device__ inline void dropout_factors(const AttentionCall<T>& call, const TilePlace& place, int r,
+                                       float (&factors)[kPiece]) {
+  const int i = place.query + piece_row() + r;
+  const int64_t token = i < call.queries ? call.token[place.sequence * call.queries + i] : 0;
   const PhiloxBits bits =
-      random_block(call.key, static_cast<uint32_t>(token), static_cast<uint32_t>(head),
-                   static_cast<uint32_t>(first_key + piece_column()) / kPiece);
+      random_block(call.key, static_cast<uint32_t>(token), static_cast<uint32_t>(place.head),
+                   static_cast<uint32_t>(place.key + piece_column()) / kPiece);
 #pragma unroll
   for (int c = 0; c < kPiece; ++c) {
     const bool dropped = uniform_from_word(bits.word[c]) < call.dropout_rate;
