@@ -115,7 +115,7 @@ void CudaKernels::order_choices(ExecContext& ctx, TensorView kept_view, int64_t 
   gpu_launch(sum_runs_kernel, row_blocks(experts, kWarpLanes), kRowThreads, 0, stream, runs,
              experts, counts, totals);
   gpu_launch(sum_experts_kernel, 1, kSelectThreads, 0, stream, experts, totals);
-  const int bits = std::bit_width(static_cast<uint64_t>(experts - 1));
+  const auto bits = static_cast<int>(std::bit_width(static_cast<uint64_t>(experts - 1)));
   gpu_launch(place_runs_kernel, blocks_for(runs, 1), kWarpLanes, shared_bytes, stream, kept,
              choices, experts, bits, counts, totals, source.data<int32_t>(),
              position.data<int32_t>());
