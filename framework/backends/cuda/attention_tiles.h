@@ -136,15 +136,15 @@ __device__ inline void dot_products(const AttentionCall<T>& call, const T* rows,
   }
 }
 
-// sums[slice] += a^T vectors: a's rows belong to the `count` vectors. Barriers inside, one before
-// the second tile is written and `a` is read.
+// sums[slice] += a^T vectors: a's rows belong to the `count` vectors, which pass through tile b.
+// The caller's barrier stands before both tiles are written; barriers inside before they are read.
 template <int kSlices, typename T>
 __device__ inline void add_weighted(const T* vectors, int64_t stride, int count, int width,
                                     bool packs, const float* a, float* b, Piece (&sums)[kSlices]) {
 #pragma unroll
   for (int slice = 0; slice < kSlices; ++slice) {
     const int first = slice * kTile;
-    __syncthreads();
+    if (slice > 0) __syncthreads();
     load_tile<false>(vectors + first, stride, count, min(kTile, width - first), packs, b);
     __syncthreads();
     add_product(a, b, kTile, sums[slice]);

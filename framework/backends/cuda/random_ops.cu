@@ -16,16 +16,13 @@ constexpr int kBlockColumns = 4;  // of a Philox block: 16 bytes of float32, 8 o
 template <int N>
 __device__ void draw(const RandomKey& key, int64_t row, int64_t column, float (&uniform)[N]) {
   const auto element = static_cast<uint32_t>(column);
+  const PhiloxBits bits = random_block(key, token_of(row), choice_of(row), element / kBlockColumns);
   if constexpr (N == kBlockColumns) {
-    const PhiloxBits bits =
-        random_block(key, token_of(row), choice_of(row), element / kBlockColumns);
 #pragma unroll
     for (int k = 0; k < N; ++k) uniform[k] = uniform_from_word(bits.word[k]);
   } else {
-    const PhiloxBits bits =
-        random_block(key, token_of(row), choice_of(row), element / kBlockColumns);
-    const uint32_t place = element % kBlockColumns;
     // Chosen without an index: registers have none.
+    const uint32_t place = element % kBlockColumns;
     const uint32_t low = place & 1 ? bits.word[1] : bits.word[0];
     const uint32_t high = place & 1 ? bits.word[3] : bits.word[2];
     uniform[0] = uniform_from_word(place & 2 ? high : low);

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
     const auto pack = static_cast<uint32_t>(i);  // a division of 64 bits is slow
     const uint32_t row = pack / packs_of_head, token = row / heads;
     const int64_t point = int64_t{pack % packs_of_head} * N;
-    const int64_t at = row * 2 * half + point, angle = token * 2 * half + point;
+    const int64_t at = int64_t{row} * 2 * half + point, angle = int64_t{token} * 2 * half + point;
     float first[N], second[N], cosine[N], sine[N];
     load_floats<N>(x + at, first);
     load_floats<N>(x + at + half, second);
