@@ -50,13 +50,12 @@ template <int kSlices, typename T>
 __device__ void add_tile(const AttentionCall<T>& call, const TilePlace& place, const T* values,
                          float* a, float* b, Piece& scores, RowSums<kSlices>& rows) {
   add_scores(scores, rows);
-  if (call.token != nullptr) {
+  const uint32_t dropped = cuda::dropped_weights(call, place);
 #pragma unroll
-    for (int r = 0; r < kPiece; ++r) {
-      float factors[kPiece];
-      cuda::dropout_factors(call, place, r, factors);
+  for (int r = 0; r < kPiece; ++r) {
 #pragma unroll
-      for (int c = 0; c < kPiece; ++c) scores[r][c] *= factors[c];
+    for (int c = 0; c < kPiece; ++c) {
+      scores[r][c] *= cuda::kept(dropped, r, c, call.dropout_factor);
     }
   }
   __syncthreads();
@@ -69,7 +68,7 @@ __device__ void add_tile(const AttentionCall<T>& call, const TilePlace& place, c
 // Elements of out's shape move as q and out once, those of k and v once a query tile (as a rule
 // from the second-level cache, as q for every tile of keys but the first).
 template <int kSlices, typename T>
-__global__ void __launch_bounds__(cuda::kTileThreads)
+__global__ void __launch_bounds__(cuda::kTileThreads, cuda::tile_blocks(kSlices))
     attention_tiles(AttentionCall<T> call, T* out, float* log_sum_exp) {
   GPU_SHARED(float, a, cuda::kTileFloats);
   GPU_SHARED(float, b, cuda::kTileFloats);

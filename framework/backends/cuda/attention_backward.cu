@@ -82,13 +82,10 @@ template <typename T>
 __device__ void score_gradients(const BackwardCall<T>& call, const TilePlace& place,
                                 const QueryRows& rows, Piece& weights, Piece& gradients) {
   const float alike = 1.0f / static_cast<float>(call.in.keys);
+  const uint32_t dropped = cuda::dropped_weights(call.in, place);
 #pragma unroll
   for (int r = 0; r < kPiece; ++r) {
     const int row = cuda::piece_row() + r;
-    float dropped[kPiece] = {1.0f, 1.0f, 1.0f, 1.0f};
-    if (call.in.token != nullptr) {
-      cuda::dropout_factors(call.in, place, r, dropped);
-    }
     const bool sees_nothing = rows.log_sum_exp[r] == cuda::kSeesNothing;
 #pragma unroll
     for (int c = 0; c < kPiece; ++c) {
@@ -96,9 +93,10 @@ __device__ void score_gradients(const BackwardCall<T>& call, const TilePlace& pl
       float weight = expf(weights[r][c] - rows.log_sum_exp[r]);
       if (sees_nothing) weight = alike;  // its scores are constants
       if (!real) weight = 0.0f;
-      const float gradient = weight * (dropped[c] * gradients[r][c] - rows.delta[r]);
+      const float factor = cuda::kept(dropped, r, c, call.in.dropout_factor);
+      const float gradient = weight * (factor * gradients[r][c] - rows.delta[r]);
       gradients[r][c] = sees_nothing ? 0.0f : gradient;
-      weights[r][c] = weight * dropped[c];
+      weights[r][c] = weight * factor;
     }
   }
 }
@@ -135,7 +133,7 @@ __device__ float sum_of_distance(const float* tile, int e) {
 //   distances  null, or zeroed [B, H, query tiles, distance_row]: the sums of score gradients over
 //              the tile's queries, entry key - query + kTile - 1 with the query's row in the tile
 template <int kSlices, typename T>
-__global__ void __launch_bounds__(cuda::kTileThreads)
+__global__ void __launch_bounds__(cuda::kTileThreads, cuda::tile_blocks(kSlices))
     query_gradient_tiles(BackwardCall<T> call, T* dq, float* distances, int distance_row) {
   GPU_SHARED(float, a, cuda::kTileFloats);
   GPU_SHARED(float, b, cuda::kTileFloats);
@@ -190,7 +188,7 @@ __device__ bool attends(const BackwardCall<T>& call, const TilePlace& place, int
 // tile of queries. Elements of k's shape move as k, v, dk and dv once, those of q and dout once a
 // key tile (as a rule from the second-level cache).
 template <int kSlices, typename T>
-__global__ void __launch_bounds__(cuda::kTileThreads)
+__global__ void __launch_bounds__(cuda::kTileThreads, cuda::tile_blocks(2 * kSlices))
     key_gradient_tiles(BackwardCall<T> call, T* dk, T* dv) {
   GPU_SHARED(float, a, cuda::kTileFloats);
   GPU_SHARED(float, b, cuda::kTileFloats);

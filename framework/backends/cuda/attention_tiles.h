@@ -17,6 +17,10 @@ inline constexpr int kStride = kTile + 4;  // floats from row to row: rows begin
 inline constexpr int kTileFloats = kTile * kStride;
 inline constexpr int64_t kWidestHead = 4 * kTile;
 
+// Blocks that a multiprocessor has registers for, where each thread keeps `pieces` pieces of
+// results.
+__host__ __device__ constexpr int tile_blocks(int pieces) { return pieces <= 2 ? 2 : 1; }
+
 // A thread's share of a tile, the first row and column of it in the tile.
 using Piece = float[kPiece][kPiece];
 __device__ inline int piece_row() { return threadIdx.x / (kTile / kPiece) * kPiece; }
@@ -77,17 +81,17 @@ __device__ inline void load_tile(const T* vectors, int64_t stride, int rows, int
   const int row = threadIdx.x / kWarpLanes * kWarpRows + lane % kWarpRows;
   const int first = lane / kWarpRows * N;
   const T* from = vectors + row * stride;
-  float values[kSteps][N] = {};
+  Pack<T, N> read[kSteps] = {};
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     const int column = first + step * kWarpPacks * N;
     if (row >= rows || column >= columns) continue;
     if (packs) {
-      load_floats<N>(from + column, values[step]);
+      read[step] = *reinterpret_cast<const Pack<T, N>*>(from + column);
     } else {
 #pragma unroll
       for (int k = 0; k < N; ++k) {
-        if (column + k < columns) values[step][k] = to_float(from[column + k]);
+        if (column + k < columns) read[step].values[k] = from[column + k];
       }
     }
   }
@@ -97,7 +101,7 @@ __device__ inline void load_tile(const T* vectors, int64_t stride, int rows, int
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       tile[kTransposed ? (column + k) * kStride + row : row * kStride + column + k] =
-          values[step][k];
+          to_float(read[step].values[k]);
     }
   }
 }
@@ -106,7 +110,7 @@ __device__ inline void load_tile(const T* vectors, int64_t stride, int rows, int
 __device__ inline void add_product(const float* a, const float* b, int steps, Piece& piece) {
   a += piece_row();
   b += piece_column();
-#pragma unroll 8
+#pragma unroll 4
   for (int k = 0; k < steps; ++k) {
     float x[kPiece], y[kPiece];
     load_floats<kPiece>(a + k * kStride, x);
@@ -129,8 +133,14 @@ __device__ inline void dot_products(const AttentionCall<T>& call, const T* rows,
   for (int slice = 0; slice < kSlices; ++slice) {
     const int first = slice * kTile, width = min(kTile, call.width - first);
     __syncthreads();
-    load_tile<true>(rows + first, call.query_stride(), row_count, width, call.packs, a);
-    load_tile<true>(columns + first, call.key_stride(), column_count, width, call.packs, b);
+    // One after the other: both at once would take too many registers.
+#pragma unroll 1
+    for (int side = 0; side < 2; ++side) {
+      const bool of_rows = side == 0;
+      load_tile<true>((of_rows ? rows : columns) + first,
+                      of_rows ? call.query_stride() : call.key_stride(),
+                      of_rows ? row_count : column_count, width, call.packs, of_rows ? a : b);
+    }
     __syncthreads();
     add_product(a, b, width, piece);
   }
@@ -235,21 +245,29 @@ __device__ inline void finish_scores(const AttentionCall<T>& call, const TilePla
   }
 }
 
-// What dropout multiplies the weights of a row of a piece by: its columns are the four of one
-// Philox block.
+// Which weights of a piece dropout sets to 0: bit r * kPiece + c. The columns of a piece are the
+// four of one Philox block.
 template <typename T>
-__device__ inline void dropout_factors(const AttentionCall<T>& call, const TilePlace& place, int r,
-                                       float (&factors)[kPiece]) {
-  const int i = place.query + piece_row() + r;
-  const int64_t token = i < call.queries ? call.token[place.sequence * call.queries + i] : 0;
-  const PhiloxBits bits =
-      random_block(call.key, static_cast<uint32_t>(token), static_cast<uint32_t>(place.head),
-                   static_cast<uint32_t>(place.key + piece_column()) / kPiece);
+__device__ inline uint32_t dropped_weights(const AttentionCall<T>& call, const TilePlace& place) {
+  uint32_t dropped = 0;
+  if (call.token == nullptr) return dropped;
+#pragma unroll 1  // all rows at once would take too many registers
+  for (int r = 0; r < kPiece; ++r) {
+    const int i = min(place.query + piece_row() + r, call.queries - 1);
+    const int64_t token = call.token[place.sequence * call.queries + i];
+    const PhiloxBits bits =
+        random_block(call.key, static_cast<uint32_t>(token), static_cast<uint32_t>(place.head),
+                     static_cast<uint32_t>(place.key + piece_column()) / kPiece);
 #pragma unroll
-  for (int c = 0; c < kPiece; ++c) {
-    const bool dropped = uniform_from_word(bits.word[c]) < call.dropout_rate;
-    factors[c] = dropped ? 0.0f : call.dropout_factor;
+    for (int c = 0; c < kPiece; ++c) {
+      const bool drops = uniform_from_word(bits.word[c]) < call.dropout_rate;
+      dropped |= (drops ? 1u : 0u) << (r * kPiece + c);
+    }
   }
+  return dropped;
+}
+__device__ inline float kept(uint32_t dropped, int r, int c, float factor) {
+  return dropped >> (r * kPiece + c) & 1u ? 0.0f : factor;
 }
 
 // Over the threads that share a row of the tile: half a warp.

@@ -240,6 +240,8 @@ __global__ void __launch_bounds__(kThreads) ordered_product_kernel(GradientArgum
   const int64_t first_out = static_cast<int64_t>(blockIdx.y) * kTile;
   const int64_t first_in = static_cast<int64_t>(blockIdx.z) * kTile;
   long long totals[kPart][kPart] = {};
+  const int64_t row = first_out + static_cast<int>(threadIdx.x) / kSideThreads * kPart;
+  const int64_t column = first_in + static_cast<int>(threadIdx.x) % kSideThreads * kPart;
   int refused = 0;
   for (int32_t s = chunk.first; s < chunk.last; ++s) {
     const Segment segment = a.segments[s];
@@ -262,12 +264,12 @@ __global__ void __launch_bounds__(kThreads) ordered_product_kernel(GradientArgum
     for (int i = 0; i < kPart; ++i) {
 #pragma unroll
       for (int j = 0; j < kPart; ++j) {
+        // Elsewhere a row's NaN times the zeros beside the tensors would be refused, too.
+        if (row + i >= a.out || column + j >= a.in) continue;
         totals[i][j] += ordered_integer(sums[i][j], a.target.limit, refused);
       }
     }
   }
-  const int64_t row = first_out + static_cast<int>(threadIdx.x) / kSideThreads * kPart;
-  const int64_t column = first_in + static_cast<int>(threadIdx.x) % kSideThreads * kPart;
   unsigned long long* sums = a.target.sums + chunk.expert * a.out * a.in;
 #pragma unroll
   for (int i = 0; i < kPart; ++i) {
