@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <string>
+#include <map>
+#include <utility>
+#include <vector>
 
 #include "backends/cuda/gpu_port.h"
 
@@ -28,9 +30,27 @@ void* CudaMemory::allocate(size_t size_bytes) {
   if (status == cudaErrorMemoryAllocation) throw_out_of_memory(size_bytes);
   GPU_CHECK(status);
   const std::lock_guard lock(mutex_);
-  held_.emplace(data, size_bytes);
-  held_bytes_ += size_bytes;
+  held_.emplace(data, Held{size_bytes, use_});
   return data;
+}
+
+std::string_view CudaMemory::exchange_use(std::string_view use) {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(use_, use);
+}
+
+// What this rank holds by use, the most first.
+std::string CudaMemory::held_text() const {
+  std::map<std::string_view, size_t> by_use;
+  for (const auto& [data, held] : held_) by_use[held.use] += held.size_bytes;
+  std::vector<std::pair<size_t, std::string_view>> uses;
+  for (const auto& [use, size_bytes] : by_use) uses.emplace_back(size_bytes, use);
+  std::sort(uses.rbegin(), uses.rend());
+  std::string text;
+  for (const auto& [size_bytes, use] : uses) {
+    text += (text.empty() ? "" : ", ") + std::string(use) + " " + mebibytes(size_bytes);
+  }
+  return text.empty() ? "nothing" : text;
 }
 
 void CudaMemory::throw_out_of_memory(size_t size_bytes) {
@@ -38,20 +58,17 @@ void CudaMemory::throw_out_of_memory(size_t size_bytes) {
   size_t free = 0, total = 0;
   GPU_CHECK(cudaMemGetInfo(&free, &total));
   const std::lock_guard lock(mutex_);
-  throw SpaceError(
-      "out of GPU memory: " + mebibytes(size_bytes) + " asked for, " + mebibytes(free) + " of " +
-          mebibytes(total) + " free",
-      "GPU " + std::to_string(device_) + ", " + mebibytes(held_bytes_) + " held by this rank",
-      "use a smaller model or batch, or more ranks");
+  throw SpaceError("out of GPU memory: " + mebibytes(size_bytes) + " for " + std::string(use_) +
+                       " asked for, " + mebibytes(free) + " of " + mebibytes(total) + " free",
+                   "GPU " + std::to_string(device_) + "; this rank holds " + held_text(),
+                   "use a smaller model or batch, more micro_batches, or more ranks");
 }
 
 void CudaMemory::release(void* data) noexcept {
   cudaSetDevice(device_);
   cudaFree(data);  // waits for work that may still use it
   const std::lock_guard lock(mutex_);
-  const auto entry = held_.find(data);
-  held_bytes_ -= entry->second;
-  held_.erase(entry);
+  held_.erase(data);
 }
 
 // A copy from or to pageable memory may return before the device has finished: hence the wait.

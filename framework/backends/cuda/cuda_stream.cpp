@@ -5,6 +5,7 @@
 
 #include "backends/cuda/cuda_context.h"
 #include "backends/cuda/gpu_port.h"
+#include "tensor/memory_use.h"
 
 namespace switchyard::cuda {
 
@@ -90,7 +91,10 @@ void CudaStream::wait(Event& event) {
 void CudaStream::synchronize() { GPU_CHECK(cudaStreamSynchronize(stream_)); }
 
 ProductWorkspace CudaStream::product_workspace() {
-  if (workspace_ == nullptr) workspace_ = memory_.allocate(kWorkspaceBytes);
+  if (workspace_ == nullptr) {
+    const MemoryUseScope scope(memory_, "cuBLAS");
+    workspace_ = memory_.allocate(kWorkspaceBytes);
+  }
   return {workspace_, kWorkspaceBytes};
 }
 

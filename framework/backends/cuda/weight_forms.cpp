@@ -1,6 +1,7 @@
 #include "backends/cuda/weight_forms.h"
 
 #include "ops/elementwise.h"
+#include "tensor/memory_use.h"
 
 namespace switchyard::cuda {
 namespace {
@@ -15,6 +16,7 @@ struct CudaForms final : ComputeForms {
 TensorView compute_form(ExecContext& ctx, const Weight& w, DType activations) {
   if (activations == DType::kFloat32) return w.master();
   if (!w.forms) {
+    const MemoryUseScope scope(w.memory(), "bfloat16 forms of weights");
     w.forms = std::make_unique<CudaForms>(w);
     w.forms_version = 0;  // versions begin at 1
   }
