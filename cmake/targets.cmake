@@ -3,9 +3,10 @@ add_library(switchyard_flags INTERFACE)
 target_include_directories(switchyard_flags INTERFACE ${PROJECT_SOURCE_DIR}/framework)
 # Off: -Wrestrict (false alarms of g++ 12 on std::string) and -Wmissing-field-initializers (members left
 # out of a designated initialiser have their defaults).
+set(warnings -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wconversion
+  -Wno-sign-conversion -Wno-restrict -Wno-missing-field-initializers)
 target_compile_options(switchyard_flags INTERFACE
-  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wconversion
-  -Wno-sign-conversion -Wno-restrict -Wno-missing-field-initializers -fno-math-errno)
+  "$<$<COMPILE_LANGUAGE:CXX>:${warnings};-fno-math-errno>")
 target_link_options(switchyard_flags INTERFACE -Wl,--exclude-libs,ALL)
 
 set(SWITCHYARD_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them")
