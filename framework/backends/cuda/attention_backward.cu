@@ -93,7 +93,7 @@ __device__ void score_gradients(const BackwardCall<T>& call, const TilePlace& pl
       float weight = expf(weights[r][c] - rows.log_sum_exp[r]);
       if (sees_nothing) weight = alike;  // its scores are constants
       if (!real) weight = 0.0f;
-      const float factor = cuda::kept(dropped, r, c, call.in.dropout_factor);
+      const float factor = cuda::holds(dropped, r, c) ? 0.0f : call.in.dropout_factor;
       const float gradient = weight * (factor * gradients[r][c] - rows.delta[r]);
       gradients[r][c] = sees_nothing ? 0.0f : gradient;
       weights[r][c] = weight * factor;
