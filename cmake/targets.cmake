@@ -4,9 +4,10 @@ target_include_directories(switchyard_flags INTERFACE ${PROJECT_SOURCE_DIR}/fram
 # Warnings are those of g++, which compiles what is shipped. Off: -Wrestrict (false alarms of g++ 12 on
 # std::string) and -Wmissing-field-initializers (members left out of a designated initialiser have
 # their defaults).
-target_compile_options(switchyard_flags INTERFACE -fno-math-errno
-  "$<$<CXX_COMPILER_ID:GNU>:-Wall;-Wextra;-Werror;-Wshadow;-Wnon-virtual-dtor;-Woverloaded-virtual;\
--Wconversion;-Wno-sign-conversion;-Wno-restrict;-Wno-missing-field-initializers>")
+set(warnings -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wconversion
+  -Wno-sign-conversion -Wno-restrict -Wno-missing-field-initializers)
+target_compile_options(switchyard_flags INTERFACE
+  "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:${warnings}>" $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>)
 # clang links its sanitizers' malloc statically, which must stay visible.
 target_link_options(switchyard_flags INTERFACE
   "-Wl,--exclude-libs,$<IF:$<CXX_COMPILER_ID:Clang>,libprotobuf.a,ALL>")

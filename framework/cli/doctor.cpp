@@ -22,6 +22,12 @@ static std::string precisions(const Kernels& kernels) {
   return list;
 }
 
+static void print_device(const DeviceRow& device, int threads) {
+  fmt::print("device {}: {}\n  here: {}\n", device.name, device.meaning, device.describe(threads));
+  if (device.trouble && !device.trouble().what.empty()) return;
+  fmt::print("  precisions: {}\n", precisions(*device.make(1)));
+}
+
 static void examine(Job& job) {
   Collectives& world = job.world();
   double ranks = 1;
@@ -35,10 +41,7 @@ static void examine(Job& job) {
   fmt::print("ranks: {} of this job answered ({}), {} on this machine, {} threads each\n", ranks,
              world.name(), job.ranks_on_this_node(), threads);
   fmt::print("collectives built: {}\n", built_collectives());
-  for (const DeviceRow& device : devices()) {
-    fmt::print("device {}: {}\n  here: {}\n  precisions: {}\n", device.name, device.meaning,
-               device.describe(threads), precisions(*device.make(1)));
-  }
+  for (const DeviceRow& device : devices()) print_device(device, threads);
   fmt::print("device auto: {}\n", resolve_device("auto", ""));
 }
 

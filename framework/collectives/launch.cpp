@@ -1,5 +1,6 @@
 #include "collectives/launch.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -25,13 +26,21 @@ static const char* launcher_variable() {
   return nullptr;
 }
 
-int ranks_meant() {
-  const char* name = launcher_variable();
-  if (name == nullptr) return 1;
-  const char* text = std::getenv(name);
-  int count = 1;
-  std::from_chars(text, text + std::strlen(text), count);
-  return count < 1 ? 1 : count;
+// What a variable says, or `otherwise` where it says nothing.
+static int number_in(const char* variable, int otherwise) {
+  const char* text = variable == nullptr ? nullptr : std::getenv(variable);
+  int number = otherwise;
+  if (text != nullptr) std::from_chars(text, text + std::strlen(text), number);
+  return number;
+}
+
+int ranks_meant() { return std::max(1, number_in(launcher_variable(), 1)); }
+
+int rank_on_this_node() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
+    if (std::getenv(name) != nullptr) return std::max(0, number_in(name, 0));
+  }
+  return 0;
 }
 
 void check_ranks_found_each_other(int world_size) {

@@ -11,6 +11,9 @@ bool launched_by_mpirun();
 // mpirun's word counts before Slurm's, the Slurm job step's before the allocation's.
 int ranks_meant();
 
+// This rank's number among those that the launcher started on this machine, from 0.
+int rank_on_this_node();
+
 // Every rank found itself alone where the launcher meant several: each would train the whole job
 // by itself. Call it with the number of ranks in the world.
 // Throws ConfigError.

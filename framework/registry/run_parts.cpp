@@ -85,7 +85,9 @@ ModelParts::ModelParts(const Config& config, int64_t vocabulary, Collectives& wo
         config.origins.of({"train.precision", "device"}),
         "set train.precision: float32, or device: reference");
   }
-  groups = make_groups(world, static_cast<int>(resolve_expert_ranks(config, world.size())),
+  device_world = make_device_collectives(device, world);
+  groups = make_groups(device_world ? *device_world : world,
+                       static_cast<int>(resolve_expert_ranks(config, world.size())),
                        static_cast<int>(config.parallel.expert_tensor));
   find_nodes(config, world, groups);
   model = make_model(config, vocabulary, *kernels, groups);

@@ -14,6 +14,7 @@ namespace switchyard {
 
 struct ModelParts {
   std::unique_ptr<Kernels> kernels;
+  std::unique_ptr<Collectives> device_world;  // of tensors on devices; null: the host's world
   Groups groups;
   std::unique_ptr<Model> model;
   std::vector<Weight*> weights;

@@ -6,6 +6,7 @@
 #include <ostream>
 
 #include "tensor/arena.h"
+#include "tensor/memory_use.h"
 
 namespace switchyard {
 
@@ -155,6 +156,7 @@ size_t Arena::capacity_bytes() const {
 }
 
 void Arena::add_block(size_t size_bytes) {
+  const MemoryUseScope scope(memory_, "activations and scratch");
   blocks_.push_back({memory_.allocate(size_bytes), size_bytes});
 }
 

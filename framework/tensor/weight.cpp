@@ -1,6 +1,13 @@
 #include "tensor/weight.h"
 
+#include "tensor/memory_use.h"
+
 namespace switchyard {
+
+static Tensor tensor_for(std::string_view use, DType dtype, const Shape& shape, Memory& memory) {
+  const MemoryUseScope scope(memory, use);
+  return Tensor(dtype, shape, memory);
+}
 
 Weight::Weight(std::string name, WeightRole role, DType dtype, const Shape& shape, Memory& memory,
                ExpertRange experts, WeightSlice slice)
@@ -9,8 +16,8 @@ Weight::Weight(std::string name, WeightRole role, DType dtype, const Shape& shap
       memory_(memory),
       experts_(experts),
       slice_(slice),
-      master_(dtype, shape, memory),
-      gradient_(dtype, shape, memory) {
+      master_(tensor_for("weights", dtype, shape, memory)),
+      gradient_(tensor_for("gradients", dtype, shape, memory)) {
   SWITCHYARD_CHECK(dtype == accurate(dtype), name_, " as ", name_of(dtype));
   if (is_expert()) {
     SWITCHYARD_CHECK(
@@ -55,7 +62,7 @@ std::string Weight::name_of_expert(int64_t local_index) const {
 void Weight::keep_ordered_sums() {
   SWITCHYARD_CHECK(dtype() == DType::kFloat32 && !gradient_written_, name_, ": ordered sums of ",
                    name_of(dtype()));
-  gradient_ = Tensor(DType::kInt64, shape(), memory_);
+  gradient_ = tensor_for("gradients", DType::kInt64, shape(), memory_);
   keeps_ordered_sums_ = true;
 }
 

@@ -40,8 +40,8 @@ const WrongConfig kWrongConfigs[] = {
      "wrong.yaml:26:20"},
     {"unknown_router", "router: {type: switch}", "router: {type: swich}", "switch",
      "wrong.yaml:14:48"},
-    {"unknown_device", "device: cpu", "device: cuda",
-     "device 'cuda' is not in this build; built: cpu, reference", "wrong.yaml:2:9"},
+    {"unknown_device", "device: cpu", "device: tpu",
+     "device 'tpu' is not in this build; built: cpu, reference", "wrong.yaml:2:9"},
     {"vocabulary_too_small", "d_model: 16", "vocabulary: 128\n  d_model: 16", "vocabulary",
      "wrong.yaml:4:15"},
 };

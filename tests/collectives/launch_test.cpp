@@ -20,8 +20,9 @@ namespace {
 class Environment {
  public:
   Environment(std::initializer_list<std::pair<const char*, const char*>> variables) {
-    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE",
-                             "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}) {
+    for (const char* name :
+         {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "SLURM_STEP_NUM_TASKS",
+          "SLURM_NTASKS", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"}) {
       if (const char* value = std::getenv(name)) before_[name] = value;
       unsetenv(name);
       names_.push_back(name);
@@ -53,6 +54,22 @@ TEST(Launch, RecognisesLaunchers) {
     const Environment srun{{"PMIX_RANK", "0"}, {"SLURM_STEP_NUM_TASKS", "8"}};
     EXPECT_TRUE(launched_by_mpirun());
     EXPECT_EQ(ranks_meant(), 8);
+  }
+}
+
+TEST(Launch, KnowsTheRankOnItsMachine) {
+  {
+    const Environment none{};
+    EXPECT_EQ(rank_on_this_node(), 0);
+  }
+  {
+    const Environment mpirun_in_a_job_step{{"OMPI_COMM_WORLD_LOCAL_RANK", "3"},
+                                           {"SLURM_LOCALID", "0"}};
+    EXPECT_EQ(rank_on_this_node(), 3);
+  }
+  {
+    const Environment srun{{"SLURM_LOCALID", "5"}};
+    EXPECT_EQ(rank_on_this_node(), 5);
   }
 }
 

@@ -135,6 +135,24 @@ OpCase capacity_case(const CapacityCase& c) {
   };
 }
 
+// More experts than a device counts at once.
+OpCase many_experts_case(int64_t tokens, int64_t experts) {
+  const Shape shape = {tokens, 2};
+  return {
+      .name = "order_choices_of_" + std::to_string(experts),
+      .inputs = {integers("kept", shape, -1, experts)},
+      .run =
+          [=](ExecContext& ctx, OpRun& run) {
+            const int64_t groups[] = {0, tokens / 3, tokens};
+            count_choices(ctx, run.in("kept"), groups,
+                          run.exact("counts", {2, experts}, Element::kInt64));
+            order_choices(ctx, run.in("kept"), experts,
+                          run.exact("source", {tokens * 2}, Element::kInt32),
+                          run.exact("position", shape, Element::kInt32));
+          },
+  };
+}
+
 // Scores and priorities of few values are often tied.
 OpCase reroute_case(const CapacityCase& c) {
   const Shape shape = {c.tokens, c.choices}, all = {c.tokens, c.experts};
@@ -319,11 +337,18 @@ void add_routing_cases(std::vector<OpCase>& cases) {
   cases.push_back(capacity_case({"tied_priority", 40, 3, 2, 4, {0, 40}, 3}));
   cases.push_back(capacity_case({"no_tokens", 0, 3, 2, 4, {0, 0, 0}}));
   cases.push_back(capacity_case({"one_token", 1, 1, 1, 1, {0, 1}}));
+  // Large enough to be cut up: in groups, runs of choices, experts.
+  cases.push_back(capacity_case({"large", 700, 70, 2, 9, {0, 300, 300, 700}}));
+  cases.push_back(capacity_case({"large_priority", 700, 40, 2, 11, {0, 290, 700}, 100000}));
+  cases.push_back(capacity_case({"large_tied_priority", 700, 6, 2, 90, {0, 290, 700}, 5}));
+  cases.push_back(many_experts_case(9000, 5));
+  cases.push_back(many_experts_case(300, 4500));
   cases.push_back(reroute_case({"zero", 12, 4, 2, 0, {0, 5, 12}}));
   cases.push_back(reroute_case({"tight", 30, 3, 2, 2, {0, 10, 10, 30}}));
   cases.push_back(reroute_case({"ample", 30, 5, 3, 1000, {0, 30}}));
   cases.push_back(reroute_case({"priority", 40, 6, 2, 7, {0, 13, 40}, 1000}));
   cases.push_back(reroute_case({"tied_priority", 40, 3, 2, 12, {0, 40}, 3}));
+  cases.push_back(reroute_case({"large_priority", 333, 40, 2, 7, {0, 130, 333}, 100000}));
   cases.push_back(reroute_case({"no_tokens", 0, 3, 2, 4, {0, 0, 0}}));
 
   const RoutingCase masked = {.name = "masked",
@@ -354,7 +379,21 @@ void add_routing_cases(std::vector<OpCase>& cases) {
                             .width = 33,
                             .capacity = 10,
                             .groups = {0, 32, 65}};
-  for (const RoutingCase& c : {masked, top_one, one_token, no_tokens, wide}) {
+  const RoutingCase in_vectors = {.name = "in_vectors",
+                                  .tokens = 11,
+                                  .experts = 8,
+                                  .choices = 2,
+                                  .width = 264,
+                                  .capacity = 3,
+                                  .groups = {0, 5, 11}};
+  const RoutingCase large = {.name = "large",
+                             .tokens = 530,
+                             .experts = 36,
+                             .choices = 2,
+                             .width = 4,
+                             .capacity = 20,
+                             .groups = {0, 270, 530}};
+  for (const RoutingCase& c : {masked, top_one, one_token, no_tokens, wide, in_vectors, large}) {
     cases.push_back(router_loss_case(c));
     cases.push_back(route_case(c));
   }
