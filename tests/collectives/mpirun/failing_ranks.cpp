@@ -2,6 +2,7 @@
 //   one   rank 1 throws while the others wait for it
 //   last  the last rank throws while the others compute without a word to MPI
 //   all   every rank throws the same
+//   exchange  rank 1 throws while the others wait for its rows
 //   abort rank 1 calls abort() on a group
 // The failing rank touches STAMP_FILE first.
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "collectives/mpi/mpi_job.h"
 #include "tensor/tensor.h"
@@ -28,14 +30,20 @@ static void run(Collectives& world, const std::string& mode, const std::string& 
   const auto group = world.split(0);
   group->all_reduce(stream, x, ReduceOp::kSum)->wait();
   if (mode == "all") fail(stamp_file);
-  if (mode == "one" && world.rank() == 1) fail(stamp_file);
+  if ((mode == "one" || mode == "exchange") && world.rank() == 1) fail(stamp_file);
   if (mode == "last" && world.rank() == world.size() - 1) fail(stamp_file);
   if (mode == "abort" && world.rank() == 1) {
     std::ofstream(stamp_file) << "failing\n";
     group->abort("I give up");
   }
   if (mode == "last") std::this_thread::sleep_for(std::chrono::minutes(2));
-  for (;;) group->all_reduce(stream, x, ReduceOp::kSum)->wait();
+  const std::vector<int64_t> rows(static_cast<size_t>(world.size()), 1000 / world.size());
+  const TensorView sent = x.view().rows(0, 1000 / world.size() * world.size());
+  Tensor received(DType::kFloat32, sent.shape());
+  for (;;) {
+    if (mode == "exchange") group->all_to_all(stream, sent, rows, received, rows)->wait();
+    group->all_reduce(stream, x, ReduceOp::kSum)->wait();
+  }
 }
 
 int main(int count, char** arguments) {
