@@ -45,7 +45,8 @@ def cache_key(file: pathlib.Path, framework: pathlib.Path, version: str) -> str:
     included(file, framework, texts)
     digest = hashlib.sha256(" ".join([version, *FLAGS]).encode())
     for path in sorted(texts):
-        digest.update(f"{path.relative_to(framework)}\0{texts[path]}\0".encode())
+        code = re.sub(r"//.*|\s+", " ", texts[path])  # comments and layout change nothing
+        digest.update(f"{path.relative_to(framework)}\0{code}\0".encode())
     return digest.hexdigest()[:32]
 
 

@@ -153,6 +153,7 @@ MODELS = {
                                     2 * 64),
     # attention.cu and attention_backward.cu: pairs of a query and a key of a head, in tiles of 64
     "attention_tiles": Model("a pair of a query and a key", 2 * 2 * W / 64, 4 * W + 5),
+    "attend_to_all_keys": Model("a query of a head", 4, 0, threads=128),
     "dot_with_out": Model("a number of a head", 4, 2, threads=128),
     "find_queries_without_keys": Model("a query", 4, 0, threads=32),
     "query_gradient_tiles": Model("a pair of a query and a key", 2 * 2 * W / 64, 6 * W + 6),
