@@ -78,8 +78,8 @@ MUTATIONS = [
     Mutation("vectors_where_none_fit", "cuda_types.h", "return columns % kVectorElements<T> == 0 &&",
              "return columns % kVectorElements<T> != 1 &&", "*softmax*:*rms_norm*:*combine*"),
     # Attention's tiles, in which every barrier counts.
-    Mutation("vectors_overwritten_early", "attention_tiles.h",
-             BARRIER + " load_tile<true>(rows", "load_tile<true>(rows", "*attention*"),
+    Mutation("vectors_overwritten_early", "attention_tiles.h", BARRIER + " // One after",
+             "// One after", "*attention*"),
     Mutation("vectors_read_early", "attention_tiles.h", BARRIER + " add_product(a, b, width",
              "add_product(a, b, width", "*attention*"),
     Mutation("weighted_vectors_overwritten_early", "attention_tiles.h",

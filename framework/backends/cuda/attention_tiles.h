@@ -202,54 +202,45 @@ __device__ inline void store_vectors(const Piece (&sums)[kSlices], const float (
   }
 }
 
-// Which keys the queries of a piece see: bit r * kPiece + c.
-template <typename T>
-__device__ inline uint32_t seen_keys(const AttentionCall<T>& call, const TilePlace& place) {
-  const int i0 = place.query + piece_row(), j0 = place.key + piece_column();
-  uint32_t seen = 0;
-#pragma unroll 1  // all rows at once would take too many registers
-  for (int r = 0; r < kPiece; ++r) {
-    const bool alike = call.query_segment == nullptr || i0 + r >= call.queries;
-    const int segment = alike ? 0 : call.query_segment[place.sequence * call.queries + i0 + r];
-#pragma unroll
-    for (int c = 0; c < kPiece; ++c) {
-      bool sees = i0 + r < call.queries && call.in_reach(i0 + r, j0 + c);
-      if (sees && call.key_segment != nullptr) {
-        const int of_key = call.key_segment[place.sequence * call.keys + j0 + c];
-        sees = of_key != 0 && (alike || of_key == segment);
-      }
-      seen |= (sees ? 1u : 0u) << (r * kPiece + c);
-    }
-  }
-  return seen;
-}
-__device__ inline bool holds(uint32_t bits, int r, int c) {
-  return (bits >> (r * kPiece + c) & 1u) != 0;
-}
-
 // Turns dot products into scores: -infinity for keys that the query doesn't see.
 template <typename T>
 __device__ inline void finish_scores(const AttentionCall<T>& call, const TilePlace& place,
                                      Piece& scores) {
-  const uint32_t seen = seen_keys(call, place);
+  const int i0 = place.query + piece_row(), j0 = place.key + piece_column();
+  const int64_t sequence = place.sequence;
+  int key_segment[kPiece], query_segment[kPiece] = {};
+#pragma unroll
+  for (int c = 0; c < kPiece; ++c) {
+    const bool given = call.key_segment != nullptr && j0 + c < call.keys;
+    key_segment[c] = given ? call.key_segment[sequence * call.keys + j0 + c] : 1;
+  }
+  if (call.query_segment != nullptr) {
+#pragma unroll
+    for (int r = 0; r < kPiece; ++r) {
+      if (i0 + r < call.queries) {
+        query_segment[r] = call.query_segment[sequence * call.queries + i0 + r];
+      }
+    }
+  }
   constexpr int kDistances = 2 * kPiece - 1;  // in a piece; entry c - r + kPiece - 1
   float bias[kDistances] = {};
   if (call.bias != nullptr) {
     const int distances = call.queries + call.keys - 1;
     const float* of_head = call.bias + int64_t{place.head} * distances;
-    const int first =
-        place.key + piece_column() - (place.query + piece_row()) - (kPiece - 1) + call.queries - 1;
 #pragma unroll
     for (int d = 0; d < kDistances; ++d) {
-      if (first + d >= 0 && first + d < distances) bias[d] = of_head[first + d];
+      const int entry = j0 - i0 + d - (kPiece - 1) + call.queries - 1;
+      if (entry >= 0 && entry < distances) bias[d] = of_head[entry];
     }
   }
 #pragma unroll
   for (int r = 0; r < kPiece; ++r) {
 #pragma unroll
     for (int c = 0; c < kPiece; ++c) {
-      const float score = call.scale * scores[r][c] + bias[c - r + kPiece - 1];
-      scores[r][c] = holds(seen, r, c) ? score : -INFINITY;
+      const bool sees = i0 + r < call.queries && call.in_reach(i0 + r, j0 + c) &&
+                        key_segment[c] != 0 &&
+                        (call.query_segment == nullptr || key_segment[c] == query_segment[r]);
+      scores[r][c] = sees ? call.scale * scores[r][c] + bias[c - r + kPiece - 1] : -INFINITY;
     }
   }
 }
@@ -275,6 +266,10 @@ __device__ inline uint32_t dropped_weights(const AttentionCall<T>& call, const T
   }
   return dropped;
 }
+__device__ inline bool holds(uint32_t bits, int r, int c) {
+  return (bits >> (r * kPiece + c) & 1u) != 0;
+}
+
 // Over the threads that share a row of the tile: half a warp.
 __device__ inline float row_max(float x) {
 #pragma unroll

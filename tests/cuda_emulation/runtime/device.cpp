@@ -12,10 +12,12 @@ Device& Device::instance() {
   return device;
 }
 
-Device::Device() {
-  null_.fibers = std::make_unique<FiberPool>(BlockRunner::fiber_body);
-  null_.execution = make_execution();
+// The worker is made now, for what the host does until it first runs isn't ordered with it.
+StreamFibers::StreamFibers() : threads(BlockRunner::fiber_body), worker(Device::worker_body) {
+  if (kThreadSanitizer) worker.reserve(1);
 }
+
+Device::Device() { null_.fibers = std::make_unique<StreamFibers>(); }
 
 void* Device::allocate(size_t size_bytes, bool pinned) {
   constexpr size_t kDeviceAlignment = 256;
@@ -86,9 +88,8 @@ void Device::close_memory() {
 cudaStream_t Device::make_stream(bool follows_null_stream) {
   CUstream_st& stream = streams_.emplace_back();
   stream.follows_null_stream = follows_null_stream;
-  stream.execution = make_execution();
   if (spare_fibers_.empty()) {
-    stream.fibers = std::make_unique<FiberPool>(BlockRunner::fiber_body);
+    stream.fibers = std::make_unique<StreamFibers>();
   } else {
     stream.fibers = std::move(spare_fibers_.back());
     spare_fibers_.pop_back();
@@ -98,7 +99,6 @@ cudaStream_t Device::make_stream(bool follows_null_stream) {
 
 void Device::end_stream(cudaStream_t stream) {
   finish(stream);
-  end_execution(stream->execution);
   spare_fibers_.push_back(std::move(stream->fibers));
   streams_.remove_if([&](const CUstream_st& other) { return &other == stream; });
 }
@@ -174,12 +174,28 @@ CUstream_st& Device::next_of(CUstream_st& wanted) {
 }
 
 void Device::run_front(CUstream_st& stream) {
-  std::unique_ptr<Operation> operation = std::move(stream.queue.front());
+  running_ = &stream;
+  operation_ = std::move(stream.queue.front());
   stream.queue.pop_front();
-  void* const host = current_execution();
-  switch_execution(stream.execution);
-  acquire(&operation->token);
-  if (operation->awaited) acquire(&operation->awaited->token);
+  if (kThreadSanitizer) {
+    stream.fibers->worker[0].resume();
+  } else {
+    perform();
+  }
+}
+
+void Device::worker_body() {
+  for (;;) {
+    instance().perform();
+    instance().running_->fibers->worker[0].suspend();
+  }
+}
+
+// The operation, and what it is ordered with.
+void Device::perform() {
+  CUstream_st& stream = *running_;
+  acquire(&operation_->token);
+  if (operation_->awaited) acquire(&operation_->awaited->token);
   if (&stream == &null_) {
     for (CUstream_st& other : streams_) {
       if (other.follows_null_stream) acquire(&other.token);
@@ -187,15 +203,14 @@ void Device::run_front(CUstream_st& stream) {
   } else if (stream.follows_null_stream) {
     acquire(&null_.token);
   }
-  if (operation->run) operation->run();
-  operation.reset();
+  if (operation_->run) operation_->run();
+  operation_.reset();
   cuda_emulation::release(&stream.token);
-  switch_execution(host);
 }
 
 void Device::run_kernel(const Kernel& kernel, CUstream_st& stream) {
   if (pending_error_ != cudaSuccess) return;  // the device is lost until the error is told
-  const std::string error = BlockRunner::instance().run(kernel, *stream.fibers, schedule_);
+  const std::string error = BlockRunner::instance().run(kernel, stream.fibers->threads, schedule_);
   if (error.empty()) return;
   pending_error_ = fail(cudaErrorLaunchFailure, error);
 }

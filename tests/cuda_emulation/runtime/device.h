@@ -31,15 +31,21 @@ struct Operation {
   char token = 0;
 };
 
+// What a stream's work runs on, besides the host's own stack.
+struct StreamFibers {
+  StreamFibers();
+  FiberPool threads;  // of a block
+  FiberPool worker;   // one, for ThreadSanitizer: a stream is no part of the host's thread
+};
+
 }  // namespace cuda_emulation
 
 // NVIDIA's headers leave both for the runtime to define.
 struct CUstream_st {
   std::deque<std::unique_ptr<cuda_emulation::Operation>> queue;
   bool follows_null_stream = true;
-  std::unique_ptr<cuda_emulation::FiberPool> fibers;
-  void* execution = nullptr;  // see sanitizers.h
-  char token = 0;             // released by all that has run
+  std::unique_ptr<cuda_emulation::StreamFibers> fibers;
+  char token = 0;  // see sanitizers.h: released by all that has run
 };
 
 struct CUevent_st {
@@ -83,6 +89,7 @@ class Device {
   cudaError_t last_error = cudaSuccess;
 
   void run_kernel(const Kernel& kernel, CUstream_st& stream);
+  static void worker_body();
 
  private:
   struct Allocation {
@@ -96,6 +103,8 @@ class Device {
   }
   CUstream_st& next_of(CUstream_st& wanted);
   void run_front(CUstream_st& stream);
+  void perform();
+
   void run_until(CUstream_st& wanted, const std::function<bool()>& reached);
   // While the host runs, AddressSanitizer finds every access to the device's memory.
   void open_memory();
@@ -108,7 +117,9 @@ class Device {
   int opened_ = 0;
   CUstream_st null_;
   std::list<CUstream_st> streams_;
-  std::vector<std::unique_ptr<FiberPool>> spare_fibers_;
+  std::vector<std::unique_ptr<StreamFibers>> spare_fibers_;
+  CUstream_st* running_ = nullptr;
+  std::unique_ptr<Operation> operation_;  // that runs
   cudaError_t pending_error_ = cudaSuccess;
 };
 

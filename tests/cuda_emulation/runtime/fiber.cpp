@@ -103,18 +103,22 @@ FiberPool::~FiberPool() {
   for (std::byte* chunk : chunks_) munmap(chunk, kChunk * kSlotBytes);
 }
 
+std::byte* FiberPool::stack_of(size_t i) const {
+  return chunks_[i / kChunk] + i % kChunk * kSlotBytes + kGuardBytes;
+}
+
 void FiberPool::reserve(size_t count) {
   while (fibers_.size() < count) {
-    void* chunk = mmap(nullptr, kChunk * kSlotBytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (chunk == MAP_FAILED) std::abort();
-    chunks_.push_back(static_cast<std::byte*>(chunk));
-    for (size_t i = 0; i < kChunk; ++i) {
-      std::byte* guard = chunks_.back() + i * kSlotBytes;
-      if (mprotect(guard, kGuardBytes, PROT_NONE) != 0) std::abort();
-      fibers_.push_back(std::make_unique<Fiber>());
-      fibers_.back()->prepare(guard + kGuardBytes, body_);
+    const size_t next = fibers_.size();
+    if (next == chunks_.size() * kChunk) {
+      void* chunk = mmap(nullptr, kChunk * kSlotBytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (chunk == MAP_FAILED) std::abort();
+      chunks_.push_back(static_cast<std::byte*>(chunk));
     }
+    if (mprotect(stack_of(next) - kGuardBytes, kGuardBytes, PROT_NONE) != 0) std::abort();
+    fibers_.push_back(std::make_unique<Fiber>());
+    fibers_.back()->prepare(stack_of(next), body_);
   }
 }
 
@@ -128,8 +132,7 @@ void Fiber::release_as_fiber(void* token) {
 void FiberPool::restart(void* token) {
   for (size_t i = 0; i < fibers_.size(); ++i) {
     fibers_[i]->release_as_fiber(token);
-    std::byte* guard = chunks_[i / kChunk] + i % kChunk * kSlotBytes;
-    fibers_[i]->prepare(guard + kGuardBytes, body_);
+    fibers_[i]->prepare(stack_of(i), body_);
   }
 }
 

@@ -57,6 +57,8 @@ class FiberPool {
  private:
   static constexpr size_t kChunk = 128;  // fibers whose stacks are taken at once
 
+  std::byte* stack_of(size_t i) const;
+
   void (*body_)();
   std::vector<std::byte*> chunks_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
