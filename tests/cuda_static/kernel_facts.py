@@ -1,19 +1,13 @@
-"""What nvcc says of every kernel: compiles the .cu files for each architecture with -Xptxas -v. What
-was compiled before is taken from a cache, as long as neither the file nor what it includes changed."""
+"""What nvcc says of every kernel: reads the reports that the build keeps beside the object files
+(cmake/keep_ptxas_report.sh)."""
 
-import concurrent.futures
 import dataclasses
-import hashlib
-import json
 import pathlib
 import re
 import subprocess
 
 ARCHITECTURES = ("80", "90a")
 FOLDERS = ("backends/cuda", "collectives/nccl")
-FLAGS = ["-std=c++20", "-O3", "-Xptxas", "-v"]
-for name in ARCHITECTURES:
-    FLAGS += ["-gencode", f"arch=compute_{name},code=sm_{name}"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,25 +23,6 @@ class Facts:
 
 def sources(framework: pathlib.Path) -> list[pathlib.Path]:
     return sorted(file for folder in FOLDERS for file in (framework / folder).glob("*.cu"))
-
-
-def included(file: pathlib.Path, framework: pathlib.Path, seen: dict[pathlib.Path, str]) -> None:
-    """Adds the file and the framework's headers that it includes, with their text."""
-    if file in seen or not file.exists():
-        return
-    seen[file] = file.read_text()
-    for name in re.findall(r'^#include "(.*)"', seen[file], re.MULTILINE):
-        included(framework / name, framework, seen)
-
-
-def cache_key(file: pathlib.Path, framework: pathlib.Path, version: str) -> str:
-    texts: dict[pathlib.Path, str] = {}
-    included(file, framework, texts)
-    digest = hashlib.sha256(" ".join([version, *FLAGS]).encode())
-    for path in sorted(texts):
-        code = re.sub(r"//.*|\s+", " ", texts[path])  # comments and layout change nothing
-        digest.update(f"{path.relative_to(framework)}\0{code}\0".encode())
-    return digest.hexdigest()[:32]
 
 
 def short_name(demangled: str) -> str:
@@ -78,29 +53,19 @@ def parse(output: str) -> list[dict]:
     return facts
 
 
-def facts_of(file: pathlib.Path, framework: pathlib.Path, nvcc: str, version: str,
-             cache: pathlib.Path) -> list[dict]:
-    kept = cache / f"{file.stem}-{cache_key(file, framework, version)}.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
-    done = subprocess.run([nvcc, *FLAGS, "-I", framework, "-c", file, "-o", "/dev/null"],
-                          capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"nvcc fails on {file}:\n{done.stderr[-4000:]}")
-    facts = parse(done.stdout + done.stderr)
+def facts_of(report: pathlib.Path) -> list[Facts]:
+    facts = [fact for fact in parse(report.read_text()) if fact["architecture"] in ARCHITECTURES]
     names = subprocess.run(["c++filt"], input="\n".join(fact["kernel"] for fact in facts),
                            capture_output=True, text=True, check=True).stdout.splitlines()
-    for fact, name in zip(facts, names):
-        fact["kernel"] = short_name(name)
-        fact["file"] = file.name
-    cache.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(facts))
-    return facts
+    file = report.name.removesuffix(".o.ptxas")
+    return [Facts(**fact | {"kernel": short_name(name), "file": file})
+            for fact, name in zip(facts, names)]
 
 
-def all_facts(framework: pathlib.Path, nvcc: str, cache: pathlib.Path, jobs: int) -> list[Facts]:
-    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        of_files = pool.map(lambda file: facts_of(file, framework, nvcc, version, cache),
-                            sources(framework))
-        return [Facts(**fact) for facts in of_files for fact in facts]
+def all_facts(framework: pathlib.Path, reports: pathlib.Path) -> list[Facts]:
+    """Of every .cu file of the framework; one without a report ends the program."""
+    found = {report.name.removesuffix(".o.ptxas"): report for report in reports.rglob("*.cu.o.ptxas")}
+    missing = [file.name for file in sources(framework) if file.name not in found]
+    if missing:
+        raise SystemExit(f"no report of {', '.join(missing)} under {reports}: build switchyard_cuda")
+    return [fact for file in sources(framework) for fact in facts_of(found[file.name])]

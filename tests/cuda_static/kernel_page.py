@@ -3,7 +3,9 @@
 a multiprocessor, and which of a device's limits its work meets first. Fails where a kernel spills or
 isn't listed in kernel_models.py.
 
-  kernel_page.py write|check [--nvcc nvcc] [--cxx g++] [--cuda-include DIR] [--cache DIR] [--jobs N]
+  kernel_page.py write|check [--reports DIR] [--cxx g++] [--cuda-include DIR]
+
+Reads what nvcc said while the plugin was built (--reports, by default the release build's).
 """
 
 import argparse
@@ -28,8 +30,8 @@ DEVICES = {
 
 HEAD = """# The kernels of the CUDA backend
 
-Written by `tests/cuda_static/kernel_page.py`; the test `cuda_static.kernel_page` compiles every
-kernel again and fails where this page isn't current. Nothing here was measured on a device.
+Written by `tests/cuda_static/kernel_page.py`; the test `cuda_static.kernel_page` reads what the
+compiler said of the build at hand and fails where this page isn't current. Nothing here was measured on a device.
 
 ## What the compiled code takes
 
@@ -172,14 +174,12 @@ def model_table(facts: list[Facts]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["write", "check"])
-    parser.add_argument("--nvcc", default="nvcc")
+    parser.add_argument("--reports", type=pathlib.Path, default=ROOT / "build" / "release")
     parser.add_argument("--cxx", default="g++")
     parser.add_argument("--cuda-include", default="/usr/local/cuda/include")
-    parser.add_argument("--cache", type=pathlib.Path, default=ROOT / "build" / "kernel_facts")
-    parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
 
-    facts = all_facts(ROOT / "framework", arguments.nvcc, arguments.cache, arguments.jobs)
+    facts = all_facts(ROOT / "framework", arguments.reports)
     fits = occupancies(facts, arguments.cxx, arguments.cuda_include)
     page = "\n".join([HEAD.rstrip(), *facts_table(facts, fits), *model_table(facts), ""])
     spilling = [fact for fact in facts if fact.spill_bytes > 0 or fact.stack_bytes > 0]
