@@ -1,7 +1,7 @@
-// Every operation on a CUDA device, for float32 and bfloat16 activations. Results are deterministic:
-// sums have a fixed order, and nothing is added with floating-point atomics. Without ordered sums
-// products are cuBLAS's, and a row's rounding may depend on how many rows the call has. Definitions
-// are in the .cu files of this folder.
+// Every operation on a CUDA device, for float32 and bfloat16 activations. Results are
+// deterministic: sums have a fixed order, and nothing is added with floating-point atomics. Without
+// ordered sums products are cuBLAS's, and a row's rounding may depend on how many rows the call
+// has. Definitions are in the .cu files of this folder.
 #pragma once
 
 #include <memory>
