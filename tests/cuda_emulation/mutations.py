@@ -2,7 +2,7 @@
 """Plants mistakes in copies of the CUDA sources, one at a time, and prints which check of the
 emulation finds each. Ends with 1 if one is found by none.
 
-  tests/cuda_emulation/mutations.py [--build build/release] [NAME...]
+  tests/cuda_emulation/mutations.py [--build build/release] [--variants plain,thread] [NAME...]
 
 The build has test_emulated_cuda_plain and, for their columns, _address and _thread:
   cmake --preset release -DSWITCHYARD_CUDA_EMULATION="plain;address;thread"
@@ -112,10 +112,12 @@ def is_found(program, mutation, schedule, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/release")
+    parser.add_argument("--variants", default="plain,address,thread")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     build = Build((ROOT / arguments.build).resolve())
-    checks = [check for check in CHECKS if build.program(check[1]).exists()]
+    checks = [check for check in CHECKS if check[1] in arguments.variants.split(",")
+              and build.program(check[1]).exists()]
     chosen = [m for m in MUTATIONS if not arguments.names or m.name in arguments.names]
     print(f"{'mistake':34}{'file':22}" + "".join(f"{check[0]:12}" for check in checks))
     missed = 0
