@@ -249,9 +249,9 @@ __global__ void __launch_bounds__(kThreads) ordered_product_kernel(GradientArgum
     for (int64_t first = segment.begin; first < segment.end; first += kDepth) {
       const auto row_of = [&](const T* data, const int32_t* index, int64_t columns) {
         return [=](int step) -> const T* {
-          const int64_t row = first + step;
-          if (row >= segment.end) return nullptr;
-          return data + (index == nullptr ? row : index[row]) * columns;
+          const int64_t source = first + step;
+          if (source >= segment.end) return nullptr;
+          return data + (index == nullptr ? source : index[source]) * columns;
         };
       };
       load_straight<T, kVectors>(dy_tile, first_out, a.out, row_of(a.dy, a.dy_index, a.out));
