@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,7 @@ class Build:
         copies.mkdir(parents=True, exist_ok=True)
         (copies / mutated).write_text(text_of)
         target = work / f"{source.stem}_{variant}.o"
-        words = command["command"].split()
+        words = shlex.split(command["command"])
         words[words.index("-o") + 1] = str(target)
         if source.name == mutated:
             words[words.index(str(source))] = str(copies / mutated)
