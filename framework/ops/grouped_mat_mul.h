@@ -28,7 +28,8 @@ class GroupedMatMul {
   virtual ~GroupedMatMul() = default;
 
   // For every expert e and its rows: y = activation(x W_e^T). Same rows, same bits, whatever the
-  // other rows of the call. In kIndexed order rows that no index names are left as they are.
+  // other rows of the call (on CUDA: where sums are ordered). In kIndexed order rows that no index
+  // names are left as they are.
   //   x [N or more, K], w [L, out, K], y [N or more, out]; saved pre-activation in compact order
   virtual void grouped_linear(ExecContext& ctx, TensorView x, RowOrder x_order, const Weight& w,
                               const RaggedRows& rows, TensorView y, RowOrder y_order,

@@ -19,7 +19,8 @@ class MatMul {
  public:
   virtual ~MatMul() = default;
 
-  // y = activation(x W^T). A row's result doesn't depend on the other rows of the call.
+  // y = activation(x W^T). A row's result doesn't depend on the other rows of the call; on CUDA
+  // that holds where sums are ordered.
   //   x [T, K], w [N, K], y [T, N]; x and y of one floating dtype; T may be 0
   virtual void linear(ExecContext& ctx, TensorView x, const Weight& w, TensorView y,
                       const Epilogue& epilogue) = 0;
