@@ -14,7 +14,8 @@ void Config::describe(Fields& f) {
       "Name of the run: its folder under run.dir. Default: the file's name, not that of a base.");
   f.integer("seed", seed, {0, (int64_t{1} << 53) - 1}, "",
             "Everything random follows from it: weights, sample order, noise.");
-  f.text("device", device, "What computes: auto (cuda where a GPU answers, else cpu), cpu, cuda or reference.");
+  f.text("device", device,
+         "What computes: auto (cuda where a GPU answers, else cpu), cpu, cuda or reference.");
   f.section("model", model, "The shape of the transformer.");
   f.section_with("moe", "Mixtures of experts: where they stand, how tokens come to them.",
                  [&] { moe.describe(f, model.is_decoder_only()); });
