@@ -121,9 +121,11 @@ TEST_F(Faults, EveryCallFailingInTurnLeavesAGoodCheckpoint) {
     int error;
     bool from_there_on, behind;
   };
-  for (const auto [error, from_there_on, behind] :
+  for (const Case& one :
        {Case{ENOSPC, false, false}, Case{ENOSPC, true, false}, Case{EIO, false, false},
         Case{EIO, true, false}, Case{ENOSPC, false, true}, Case{EIO, true, true}}) {
+    const int error = one.error;
+    const bool from_there_on = one.from_there_on, behind = one.behind;
     const auto save_second = [&](FaultyFileSystem& files) {
       restore_pristine();
       behind ? save_behind(2, 1, files) : static_cast<void>(save(2, 1, files));

@@ -11,4 +11,9 @@ std::unique_ptr<Kernels> make_kernels(const std::string& device, int threads) {
   return device == "cuda" ? make_cuda_kernels(0) : make_cpu_kernels(threads);
 }
 
+// Ranks here exchange through the host.
+std::unique_ptr<Collectives> make_device_collectives(const std::string&, Collectives&) {
+  return nullptr;
+}
+
 }  // namespace switchyard
