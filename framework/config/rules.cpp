@@ -7,6 +7,7 @@
 
 #include "base/errors.h"
 #include "config/resolve.h"
+#include "config/suggest.h"
 
 namespace switchyard {
 namespace {
@@ -25,12 +26,13 @@ void check_run(const Config& config) {
   const bool plain = !config.name.empty() && config.name != "." && config.name != ".." &&
                      config.name.find('/') == std::string::npos;
   if (!plain)
-    throw ConfigError("name = '" + config.name + "' can't name a folder",
+    throw ConfigError("name = '" + printable(config.name) + "' can't name a folder",
                       config.origins.of({"name"}), "leave '/' out; run.dir says where runs go");
   if (config.train.precision == TrainConfig::Precision::kFloat64 && config.device != "reference")
-    throw ConfigError("train.precision = float64 needs the reference device, not " + config.device,
-                      config.origins.of({"train.precision", "device"}),
-                      "set device: reference, or precision: float32");
+    throw ConfigError(
+        "train.precision = float64 needs the reference device, not " + printable(config.device),
+        config.origins.of({"train.precision", "device"}),
+        "set device: reference, or precision: float32");
   if (config.train.precision == TrainConfig::Precision::kFloat64 &&
       config.train.reduction == TrainConfig::Reduction::kOrdered)
     throw ConfigError("train.reduction = ordered sums float32 gradients, not float64 ones",

@@ -436,6 +436,8 @@ const Wrong kRules[] = {
     {"odd_heads", "model: {type: decoder_lm, d_kv: 33}\n",
      "model.d_kv = 33 is odd: rotary positions turn pairs of features", "a.yaml:1:33",
      "use an even d_kv"},
+    {"name_with_a_bell", "name: \a/b\n", "name = '?/b' can't name a folder", "a.yaml:1:7",
+     "leave '/' out; run.dir says where runs go"},
     {"name_with_a_slash", "name: a/b\n", "name = 'a/b' can't name a folder", "a.yaml:1:7",
      "leave '/' out; run.dir says where runs go"},
 };
