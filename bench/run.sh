@@ -44,7 +44,7 @@ step_to() {
       --set "parallel.threads=$threads" "$@"
     rate=$(of one .limit.flops)
     [ "$(holds "$rate >= 0.9 * $(cat "$scratch/rate" 2> /dev/null || echo 0)")" = short ] || break
-    printf 'the machine is slower than before (%s GFLOP/s): again\n' "$(compute "$rate / 1e9" %.0f)" >&2
+    printf 'the machine is slower than before: %s GFLOP/s\n' "$(compute "$rate / 1e9" %.0f)" >&2
   done
   [ "$(holds "$rate <= $(cat "$scratch/rate" 2> /dev/null || echo 0)")" = met ] \
     || echo "$rate" > "$scratch/rate"
