@@ -2,38 +2,11 @@
 // summed in any order, and in order.
 #include <gtest/gtest.h>
 
-#include "support/backends.h"
+#include "support/backend_cases.h"
 #include "support/op_cases_large.h"
 
 namespace switchyard::test {
 namespace {
-
-struct Parameter {
-  size_t backend;  // in backends_under_test()
-  DType dtype;
-  size_t op_case;  // in large_op_cases()
-};
-
-std::string name_of_parameter(const Parameter& parameter) {
-  return backends_under_test()[parameter.backend].name + "_" +
-         std::string(name_of(parameter.dtype)) + "_" + large_op_cases()[parameter.op_case].name;
-}
-
-void PrintTo(const Parameter& parameter, std::ostream* out) {
-  *out << name_of_parameter(parameter);
-}
-
-std::vector<Parameter> parameters() {
-  std::vector<Parameter> parameters;
-  const std::vector<BackendUnderTest> backends = backends_under_test();
-  for (size_t backend = 0; backend < backends.size(); ++backend) {
-    for (const DType dtype : backends[backend].dtypes) {
-      for (size_t i = 0; i < large_op_cases().size(); ++i)
-        parameters.push_back({backend, dtype, i});
-    }
-  }
-  return parameters;
-}
 
 std::vector<Result> results_of(const OpCase& op_case, Device& device, DType dtype, DType rounding) {
   OpRun run(op_case, device, dtype, rounding);
@@ -42,10 +15,10 @@ std::vector<Result> results_of(const OpCase& op_case, Device& device, DType dtyp
   return run.results();
 }
 
-class LargeCases : public testing::TestWithParam<Parameter> {};
+class LargeCases : public testing::TestWithParam<BackendCase> {};
 
 TEST_P(LargeCases, AgreeWithTheReference) {
-  const OpCase& op_case = large_op_cases()[GetParam().op_case];
+  const OpCase& op_case = *GetParam().op_case;
   const DType dtype = GetParam().dtype;
   const BackendUnderTest backend = backends_under_test()[GetParam().backend];
   if (!backend.usable) GTEST_SKIP() << backend.name << " cannot run on this machine";
@@ -69,8 +42,9 @@ TEST_P(LargeCases, AgreeWithTheReference) {
   EXPECT_EQ(device.refused(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Operations, LargeCases, testing::ValuesIn(parameters()),
-                         [](const auto& parameter) { return name_of_parameter(parameter.param); });
+INSTANTIATE_TEST_SUITE_P(Operations, LargeCases,
+                         testing::ValuesIn(on_every_backend(large_op_cases())),
+                         [](const auto& parameter) { return parameter.param.name(); });
 
 }  // namespace
 }  // namespace switchyard::test

@@ -3,37 +3,11 @@
 // exact against the reference in the same dtype, bit by bit.
 #include <gtest/gtest.h>
 
-#include "support/backends.h"
+#include "support/backend_cases.h"
 #include "support/op_cases.h"
 
 namespace switchyard::test {
 namespace {
-
-struct Parameter {
-  size_t backend;  // in backends_under_test()
-  DType dtype;
-  size_t op_case;  // in op_cases()
-};
-
-std::string name_of_parameter(const Parameter& parameter) {
-  return backends_under_test()[parameter.backend].name + "_" +
-         std::string(name_of(parameter.dtype)) + "_" + op_cases()[parameter.op_case].name;
-}
-
-void PrintTo(const Parameter& parameter, std::ostream* out) {
-  *out << name_of_parameter(parameter);
-}
-
-std::vector<Parameter> parameters() {
-  std::vector<Parameter> parameters;
-  const std::vector<BackendUnderTest> backends = backends_under_test();
-  for (size_t backend = 0; backend < backends.size(); ++backend) {
-    for (const DType dtype : backends[backend].dtypes) {
-      for (size_t i = 0; i < op_cases().size(); ++i) parameters.push_back({backend, dtype, i});
-    }
-  }
-  return parameters;
-}
 
 std::vector<Result> results_of(const OpCase& op_case, Device& device, DType dtype, DType rounding) {
   OpRun run(op_case, device, dtype, rounding);
@@ -59,10 +33,10 @@ void expect_equal(const OpCase& op_case, DType dtype, const std::vector<Result>&
   }
 }
 
-class Backends : public testing::TestWithParam<Parameter> {};
+class Backends : public testing::TestWithParam<BackendCase> {};
 
 TEST_P(Backends, AgreeWithTheReference) {
-  const OpCase& op_case = op_cases()[GetParam().op_case];
+  const OpCase& op_case = *GetParam().op_case;
   const DType dtype = GetParam().dtype;
   const BackendUnderTest backend = backends_under_test()[GetParam().backend];
   if (!backend.usable) GTEST_SKIP() << backend.name << " cannot run on this machine";
@@ -80,8 +54,8 @@ TEST_P(Backends, AgreeWithTheReference) {
   EXPECT_EQ(device.refused(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Operations, Backends, testing::ValuesIn(parameters()),
-                         [](const auto& parameter) { return name_of_parameter(parameter.param); });
+INSTANTIATE_TEST_SUITE_P(Operations, Backends, testing::ValuesIn(on_every_backend(op_cases())),
+                         [](const auto& parameter) { return parameter.param.name(); });
 
 }  // namespace
 }  // namespace switchyard::test
