@@ -1,16 +1,13 @@
 # Flags that every target of ours shares.
 add_library(switchyard_flags INTERFACE)
 target_include_directories(switchyard_flags INTERFACE ${PROJECT_SOURCE_DIR}/framework)
-# Warnings are those of g++, which compiles what is shipped. Off: -Wrestrict (false alarms of g++ 12 on
-# std::string) and -Wmissing-field-initializers (members left out of a designated initialiser have
-# their defaults).
+# Off: -Wrestrict (false alarms of g++ 12 on std::string) and -Wmissing-field-initializers (members left
+# out of a designated initialiser have their defaults).
 set(warnings -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wconversion
   -Wno-sign-conversion -Wno-restrict -Wno-missing-field-initializers)
 target_compile_options(switchyard_flags INTERFACE
-  "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:${warnings}>" $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>)
-# clang links its sanitizers' malloc statically, which must stay visible.
-target_link_options(switchyard_flags INTERFACE
-  "-Wl,--exclude-libs,$<IF:$<CXX_COMPILER_ID:Clang>,libprotobuf.a,ALL>")
+  "$<$<COMPILE_LANGUAGE:CXX>:${warnings};-fno-math-errno>")
+target_link_options(switchyard_flags INTERFACE -Wl,--exclude-libs,ALL)
 
 set(SWITCHYARD_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them")
 if(SWITCHYARD_SANITIZE)

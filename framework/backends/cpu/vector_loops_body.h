@@ -3,14 +3,6 @@
 // code is included, so that nothing compiled for a newer processor can leak into the program.
 #include "backends/cpu/vector_loops.h"
 
-#ifdef __clang__  // knows these two instructions by what they do
-#undef SWITCHYARD_MULTIPLY_EVEN
-#define SWITCHYARD_MULTIPLY_EVEN(a, b) (((WordPairs)(a)&0xFFFFFFFFu) * ((WordPairs)(b)&0xFFFFFFFFu))
-#undef SWITCHYARD_STREAM
-#define SWITCHYARD_STREAM(to, vector) \
-  __builtin_nontemporal_store(vector, reinterpret_cast<Vector*>(to))
-#endif
-
 namespace switchyard::cpu {
 namespace {
 
